@@ -1,0 +1,110 @@
+"""The compiled policy of one tenant: everything the gateway must know to decide about a call.
+
+A snapshot is compiled in the transaction of each edit (`budgets.services.policy`), stored as msgpack beside
+its version, and held in memory by the gateways. It carries rules, never per-subject state: an override of one
+customer's limit is resolved where its counter is loaded, so the snapshot does not grow with customers.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+import msgspec
+
+
+class Scope(StrEnum):
+    """Whose calls a budget counts."""
+
+    TENANT = "tenant"
+    PROJECT = "project"
+    CUSTOMER = "customer"
+    USER = "user"
+    RUN = "run"
+    API_KEY = "api_key"
+    PLAN = "plan"
+    PROVIDER = "provider"
+    MODEL = "model"
+    TAG = "tag"
+
+
+class Metric(StrEnum):
+    """What a budget counts; amounts are nano-USD, tokens or calls."""
+
+    USD = "usd"
+    TOKENS = "tokens"
+    REQUESTS = "requests"
+
+
+class Action(StrEnum):
+    """What happens to a call that does not fit: `warn` lets it through and records it."""
+
+    BLOCK = "block"
+    WARN = "warn"
+
+
+class WindowKind(StrEnum):
+    """How long a budget counts before it starts anew; `minute` is a rate limit kept in Redis alone."""
+
+    MINUTE = "minute"
+    HOUR = "hour"
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+    QUARTER = "quarter"
+    TOTAL = "total"
+    RUN = "run"
+
+
+EACH = "*"
+"""The subject of a template: the budget applies to each subject of its scope on its own."""
+
+
+class KeyRecord(msgspec.Struct, frozen=True, array_like=True):
+    """One API key as the gateway sees it. Revoked keys stay: a settlement may still come with one."""
+
+    key_id: UUID
+    digest: bytes
+    project: str
+    scopes: tuple[str, ...]
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+class BudgetRule(msgspec.Struct, frozen=True, array_like=True):
+    """One budget. `limit` is in the metric's unit and only a default: an override may replace it per subject.
+
+    `subject` is EACH for a template, else the one subject; a tag's subject is `name=value` and a tag template
+    names its tag in `tag`. `version` rises with every edit: a counter loaded under an older one is refreshed.
+    """
+
+    budget_id: UUID
+    version: int
+    scope: Scope
+    subject: str
+    tag: str | None
+    metric: Metric
+    window: WindowKind
+    anchor_day: int | None
+    limit: int
+    action: Action
+
+
+class Policy(msgspec.Struct, frozen=True, array_like=True):
+    """A tenant's compiled policy. `version` is what every script call carries."""
+
+    tenant_id: UUID
+    version: int
+    suspended: bool
+    time_zone: str
+    default_max_output_tokens: int
+    unknown_model: str
+    keys: tuple[KeyRecord, ...]
+    projects: tuple[str, ...]
+    suspended_customers: frozenset[str]
+    budgets: tuple[BudgetRule, ...]
+
+
+encode = msgspec.msgpack.Encoder().encode
+decode = msgspec.msgpack.Decoder(Policy).decode
