@@ -10,8 +10,7 @@
 --   FITS   the same for a dry run; nothing was written
 --   REPLAY placed_ms expires_ms incarnations hold_id request_digest body   (this Idempotency-Key holds already)
 --   DENY   "exceeded"|"busy" index remaining limit room   (room: what would fit beside what is spent)
---   ASK    then three for each counter that lacks authority: index, sequence seen, chunk - used
---          (sequence -1: the key is missing, -2: it was retired)
+--   ASK    then three for each counter that lacks authority: index, chunk, used (0 0: no such key, or retired)
 --   STALE_POLICY version   STALE_WINDOW now_ms index   FENCED now_ms
 -- Example: a budget of 10, chunk 10, used 7 (of which 3 held), parent_free 0; need 4
 --   -> free 3 < 4, free + held 6 >= 4 -> DENY busy 1 3 10 6
@@ -30,6 +29,9 @@ if old[1] then return {'REPLAY', tonumber(old[1]), tonumber(old[2]), old[3], old
 local count = #KEYS - 4
 local incarnations, rows, asks = {}, {}, {}
 local refused, busy
+local function lack(...)
+  for _, value in ipairs({...}) do asks[#asks + 1] = value end
+end
 for i = 1, count do
   local at = 6 * i + 1
   local kind, need = ARGV[at], tonumber(ARGV[at + 1])
@@ -41,25 +43,23 @@ for i = 1, count do
     rows[i] = {limit - used - need, limit, 1}
     if need > limit - used and not refused then refused = {i, limit - used, limit, limit - used} end
   else
-    local c = redis.call('HMGET', KEYS[4 + i], 'chunk', 'used', 'held', 'pf', 'bv', 'inc', 'lim', 'seq', 'gone')
-    if c[9] then
-      asks[#asks + 1] = i; asks[#asks + 1] = -2; asks[#asks + 1] = 0
-    elseif not c[1] then
-      asks[#asks + 1] = i; asks[#asks + 1] = -1; asks[#asks + 1] = 0
+    local c = redis.call('HMGET', KEYS[4 + i], 'chunk', 'used', 'held', 'pf', 'bv', 'inc', 'lim', 'gone')
+    if c[8] or not c[1] then
+      lack(i, 0, 0)
     else
       local free, held, above, limit = c[1] - c[2], tonumber(c[3]), tonumber(c[4]), tonumber(c[7])
       local fits = need <= free + math.min(0, above)
       incarnations[i] = c[6]
       rows[i] = {free + above - need, limit, fits and 1 or 0}
       if c[5] ~= ARGV[at + 2] then
-        asks[#asks + 1] = i; asks[#asks + 1] = tonumber(c[8]); asks[#asks + 1] = free
+        lack(i, tonumber(c[1]), tonumber(c[2]))
       elseif kind == 'b' and not fits then
         if need > free + above + held then
           if not refused then refused = {i, free + above, limit, free + above + held} end
         elseif need > free + above then
           if not busy then busy = {i, free + above, limit, free + above + held} end
         else
-          asks[#asks + 1] = i; asks[#asks + 1] = tonumber(c[8]); asks[#asks + 1] = free
+          lack(i, tonumber(c[1]), tonumber(c[2]))
         end
       end
     end

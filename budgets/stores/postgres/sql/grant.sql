@@ -1,0 +1,163 @@
+-- What calls that are in the ledger already count for a budget made inside its window.
+CREATE FUNCTION nb_opening(b budgets_budget, p_subject text, p_starts timestamptz, p_ends timestamptz) RETURNS bigint
+LANGUAGE sql STABLE SET search_path = public, pg_temp AS $$
+    SELECT coalesce(sum(CASE b.metric WHEN 'usd' THEN l.cost_nano WHEN 'tokens' THEN l.tokens ELSE l.requests END), 0)::bigint
+    FROM ledger_entries l
+    WHERE l.tenant_id = b.tenant_id
+        AND l.placed_month >= date_trunc('month', p_starts AT TIME ZONE 'UTC')::date
+        AND l.placed_at >= p_starts AND (p_ends IS NULL OR l.placed_at < p_ends)
+        AND CASE b.scope
+            WHEN 'tenant' THEN true
+            WHEN 'project' THEN l.project = p_subject
+            WHEN 'customer' THEN l.customer = p_subject
+            WHEN 'user' THEN l.end_user = p_subject
+            WHEN 'run' THEN l.run = p_subject
+            WHEN 'plan' THEN l.plan = p_subject
+            WHEN 'api_key' THEN l.api_key_id::text = p_subject
+            WHEN 'provider' THEN l.provider = p_subject
+            WHEN 'model' THEN l.model = p_subject
+            WHEN 'tag' THEN l.tags ->> b.tag = p_subject
+        END
+$$;
+
+-- Grants authority to the open epoch for all counters that the waiting calls lack; docs/escrow.md, "Asking".
+-- asks: [{tenant, shard, epoch, budget, counter, subject, starts, ends (ms, ends null: never), need, lost,
+--         chunk, used}]
+--   need: sum of the waiting calls' amounts; chunk, used: as Redis showed them (0 when the key is missing);
+--   lost: the incarnation whose load, sent without the right to create, Redis answered with MISSING or RETIRED; else 0.
+-- Returns [{counter, status: "ok"|"epoch_closed"|"no_budget"|"too_many_subjects", and the message if ok}].
+CREATE FUNCTION nb_grant(p_asks jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    a record;
+    b budgets_budget;
+    c counters;
+    g grants;
+    v_out jsonb := '[]';
+    v_free bigint;
+    v_want bigint;
+    v_chunk bigint;
+    v_limit bigint;
+    v_starts timestamptz;
+    v_ends timestamptz;
+    v_subjects bigint;
+BEGIN
+    PERFORM nb_lock_shards(ARRAY(SELECT (x ->> 'shard')::integer FROM jsonb_array_elements(p_asks) AS x));
+    FOR a IN
+        SELECT * FROM jsonb_to_recordset(p_asks) AS x(tenant uuid, shard integer, epoch uuid, budget uuid, counter uuid,
+            subject text, starts bigint, ends bigint, need bigint, lost integer, chunk bigint, used bigint)
+        ORDER BY x.counter
+    LOOP
+        PERFORM 1 FROM epochs WHERE epoch_id = a.epoch AND shard = a.shard AND state = 'open';
+        IF NOT FOUND THEN
+            v_out := v_out || jsonb_build_object('counter', a.counter, 'status', 'epoch_closed');
+            CONTINUE;
+        END IF;
+        SELECT * INTO b FROM budgets_budget WHERE tenant_id = a.tenant AND id = a.budget AND archived_at IS NULL;
+        IF NOT FOUND THEN
+            v_out := v_out || jsonb_build_object('counter', a.counter, 'status', 'no_budget');
+            CONTINUE;
+        END IF;
+        SELECT coalesce((SELECT o.limit_amount FROM budgets_budgetoverride o
+            WHERE o.tenant_id = a.tenant AND o.budget_id = a.budget AND o.subject = a.subject), b.limit_amount)
+            INTO v_limit;
+        v_starts := to_timestamp(a.starts / 1000.0);
+        v_ends := to_timestamp(a.ends / 1000.0);
+
+        SELECT * INTO c FROM counters WHERE tenant_id = a.tenant AND counter_id = a.counter FOR UPDATE;
+        IF NOT FOUND THEN
+            IF b.subject = '*' THEN
+                INSERT INTO counter_subjects AS s VALUES (a.tenant, a.budget, v_starts, 1)
+                ON CONFLICT (tenant_id, budget_id, starts_at) DO UPDATE SET subjects = s.subjects + 1
+                    WHERE s.subjects < (SELECT t.subject_limit FROM tenants_tenant t WHERE t.id = a.tenant)
+                RETURNING s.subjects INTO v_subjects;
+                IF NOT FOUND THEN
+                    v_out := v_out || jsonb_build_object('counter', a.counter, 'status', 'too_many_subjects');
+                    CONTINUE;
+                END IF;
+            END IF;
+            INSERT INTO counters (tenant_id, counter_id, budget_id, subject, starts_at, ends_at, limit_amount,
+                budget_version, spent, opening)
+            SELECT a.tenant, a.counter, a.budget, a.subject, v_starts, v_ends, v_limit, b.version, o, o
+            FROM (SELECT CASE WHEN b.effective_at > v_starts
+                THEN nb_opening(b, a.subject, v_starts, v_ends) ELSE 0 END AS o) AS opening
+            ON CONFLICT DO NOTHING;
+            SELECT * INTO STRICT c FROM counters WHERE tenant_id = a.tenant AND counter_id = a.counter FOR UPDATE;
+        END IF;
+        IF c.limit_amount <> v_limit OR c.budget_version <> b.version THEN
+            UPDATE counters SET limit_amount = v_limit, budget_version = b.version
+            WHERE tenant_id = a.tenant AND counter_id = a.counter RETURNING * INTO c;
+        END IF;
+
+        SELECT * INTO g FROM grants WHERE tenant_id = a.tenant AND counter_id = a.counter AND epoch_id = a.epoch
+        ORDER BY incarnation DESC LIMIT 1 FOR UPDATE;
+        IF FOUND AND g.state = 'live' AND a.lost = g.incarnation THEN
+            -- Redis had this key and has it no more: what it may have spent stays locked.
+            UPDATE grants SET state = 'lost', left_at = now()
+            WHERE tenant_id = a.tenant AND counter_id = a.counter AND epoch_id = a.epoch AND incarnation = g.incarnation
+            RETURNING * INTO g;
+        END IF;
+        IF g.counter_id IS NULL OR g.state <> 'live' THEN
+            INSERT INTO grants (tenant_id, counter_id, epoch_id, incarnation)
+            VALUES (a.tenant, a.counter, a.epoch, coalesce(g.incarnation, 0) + 1) RETURNING * INTO g;
+        END IF;
+
+        v_free := nb_parent_free(c);
+        -- What was granted beyond the chunk that Redis showed is on its way already.
+        v_want := a.need - (a.chunk - a.used) - (g.granted - a.chunk);
+        v_chunk := 0;
+        IF v_want > 0 AND v_free > 0 THEN
+            v_chunk := least(v_free, greatest((c.limit_amount + 7) / 8, v_want,
+                CASE WHEN g.chunk_at > now() - interval '5 seconds' THEN 2 * g.chunk ELSE 0 END));
+        END IF;
+        UPDATE grants SET authority = authority + v_chunk, granted = granted + v_chunk, seq = seq + 1,
+            target = greatest(0, granted + v_chunk + least(0, v_free - v_chunk)), sent_at = now(),
+            chunk = CASE WHEN v_chunk > 0 THEN v_chunk ELSE chunk END,
+            chunk_at = CASE WHEN v_chunk > 0 THEN now() ELSE chunk_at END
+        WHERE tenant_id = a.tenant AND counter_id = a.counter AND epoch_id = a.epoch AND incarnation = g.incarnation
+        RETURNING * INTO g;
+        v_out := v_out || (nb_message(g, c, v_free - v_chunk) || '{"status": "ok"}');
+    END LOOP;
+    RETURN v_out;
+END $$;
+
+-- Books acknowledgements of load messages; completes shrinks, which count only for the latest sequence.
+-- acks: [{tenant, counter, epoch, inc, seq, chunk}]. Returns new messages to send (a shrink raised parent_free).
+CREATE FUNCTION nb_ack(p_acks jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    a record;
+    g grants;
+    v_out jsonb := '[]';
+BEGIN
+    FOR a IN
+        SELECT * FROM jsonb_to_recordset(p_acks)
+            AS x(tenant uuid, counter uuid, epoch uuid, inc integer, seq integer, chunk bigint)
+        ORDER BY x.counter, x.epoch, x.inc, x.seq
+    LOOP
+        PERFORM 1 FROM counters WHERE tenant_id = a.tenant AND counter_id = a.counter FOR UPDATE;
+        SELECT * INTO g FROM grants WHERE tenant_id = a.tenant AND counter_id = a.counter AND epoch_id = a.epoch
+            AND incarnation = a.inc FOR UPDATE;
+        CONTINUE WHEN NOT FOUND OR a.seq > g.seq;
+        UPDATE grants SET acked_seq = greatest(acked_seq, a.seq)
+        WHERE tenant_id = a.tenant AND counter_id = a.counter AND epoch_id = a.epoch AND incarnation = a.inc;
+        IF a.seq = g.seq AND g.state = 'live' AND a.chunk < g.granted THEN
+            UPDATE grants SET authority = authority - (granted - a.chunk), granted = a.chunk, target = a.chunk
+            WHERE tenant_id = a.tenant AND counter_id = a.counter AND epoch_id = a.epoch AND incarnation = a.inc;
+            v_out := v_out || coalesce(nb_publish(a.tenant, a.counter), '[]');
+        END IF;
+    END LOOP;
+    RETURN v_out;
+END $$;
+
+-- Messages of open epochs that nobody acknowledged for p_age; they are sent again as they stand now.
+CREATE FUNCTION nb_unacked(p_age interval, p_limit integer) RETURNS jsonb
+LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    SELECT coalesce(jsonb_agg(q.message), '[]')
+    FROM (SELECT nb_message(g, c, nb_parent_free(c)) AS message
+        FROM grants g
+        JOIN epochs e ON e.epoch_id = g.epoch_id AND e.state = 'open'
+        JOIN counters c ON c.tenant_id = g.tenant_id AND c.counter_id = g.counter_id
+        WHERE g.state = 'live' AND g.acked_seq < g.seq AND g.sent_at < now() - p_age
+        ORDER BY g.sent_at LIMIT p_limit) AS q
+$$;
