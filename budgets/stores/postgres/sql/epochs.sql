@@ -1,12 +1,13 @@
--- The recovery controller's steps; docs/escrow.md, section 3. Each may be repeated. An epoch changes its state only under
--- its shard's exclusive lock, so no grant or resolution sees it change half-way.
+-- The recovery controller's steps; docs/escrow.md, section 3. An epoch changes its state only under its shard's exclusive
+-- lock, so no grant or resolution sees it change half-way. An `opening` epoch belongs to the one attempt that inserted it:
+-- scripts are loaded and the key is set at most once for an id, and whoever takes over replaces it.
 
-CREATE FUNCTION nb_epoch_lock(p_shard integer) RETURNS void
+CREATE OR REPLACE FUNCTION nb_epoch_lock(p_shard integer) RETURNS void
 LANGUAGE sql SET search_path = public, pg_temp AS $$ SELECT pg_advisory_xact_lock(420017, p_shard) $$;
 
 -- The shard's epoch p_old (NULL: none yet) is lost or done: closes it and prepares p_new, valid for p_validity.
 -- Returns the shard's current epoch: p_new, or another's if a second controller was faster.
-CREATE FUNCTION nb_epoch_replace(p_shard integer, p_old uuid, p_new uuid, p_validity interval, p_reason text) RETURNS uuid
+CREATE OR REPLACE FUNCTION nb_epoch_replace(p_shard integer, p_old uuid, p_new uuid, p_validity interval, p_reason text) RETURNS uuid
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     v_current uuid;
@@ -20,7 +21,7 @@ BEGIN
 END $$;
 
 -- Records the latest permitted valid_until before it is sent to Redis. Returns {epoch: ms} of those still in use.
-CREATE FUNCTION nb_epoch_renew(p_epochs uuid[], p_validity interval) RETURNS jsonb
+CREATE OR REPLACE FUNCTION nb_epoch_renew(p_epochs uuid[], p_validity interval) RETURNS jsonb
 LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
     WITH locked AS (
         SELECT epoch_id FROM epochs WHERE epoch_id = ANY (p_epochs) AND state IN ('opening', 'open')
@@ -32,21 +33,20 @@ LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
     SELECT coalesce(jsonb_object_agg(epoch_id, floor(extract(epoch FROM valid_until) * 1000)::bigint), '{}') FROM renewed
 $$;
 
--- The scripts are loaded and the key is set: grants may begin. False if the epoch is no longer `opening` or `open`.
-CREATE FUNCTION nb_epoch_opened(p_epoch uuid) RETURNS boolean
+-- The scripts are loaded and the key is set: grants may begin. False if the epoch is no longer `opening`.
+CREATE OR REPLACE FUNCTION nb_epoch_opened(p_epoch uuid) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     v_shard integer;
 BEGIN
     SELECT shard INTO v_shard FROM epochs WHERE epoch_id = p_epoch;
     PERFORM nb_epoch_lock(v_shard);
-    UPDATE epochs SET state = 'open', opened_at = coalesce(opened_at, now())
-    WHERE epoch_id = p_epoch AND state IN ('opening', 'open');
+    UPDATE epochs SET state = 'open', opened_at = now() WHERE epoch_id = p_epoch AND state = 'opening';
     RETURN FOUND;
 END $$;
 
 -- A planned close begins: no more grants, resolutions take the closed branch. False if it is not open.
-CREATE FUNCTION nb_epoch_closing(p_epoch uuid) RETURNS boolean
+CREATE OR REPLACE FUNCTION nb_epoch_closing(p_epoch uuid) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     v_shard integer;
@@ -58,7 +58,7 @@ BEGIN
 END $$;
 
 -- Marks incarnations as retired before Redis is told. rows: [{tenant, counter, epoch, inc}].
-CREATE FUNCTION nb_retire(p_shard integer, p_rows jsonb) RETURNS integer
+CREATE OR REPLACE FUNCTION nb_retire(p_shard integer, p_rows jsonb) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     v_count integer;
@@ -74,7 +74,7 @@ END $$;
 
 -- Books what Redis answered to a retire: what was never used goes back. rows: [{tenant, counter, epoch, inc, used}].
 -- Returns load messages for the counters' live rows, whose headroom rose.
-CREATE FUNCTION nb_retired(p_rows jsonb) RETURNS jsonb
+CREATE OR REPLACE FUNCTION nb_retired(p_rows jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     a record;
@@ -96,7 +96,7 @@ END $$;
 
 -- Writes off locked authority that nothing can resolve any more; a person's or a timer's name stays on it.
 -- Refused (an exception, ERRCODE 55000) before recorded valid_until + p_wait. Returns {amount, message}.
-CREATE FUNCTION nb_writeoff(p_tenant uuid, p_counter uuid, p_epoch uuid, p_incarnation integer, p_hold uuid, p_wait interval,
+CREATE OR REPLACE FUNCTION nb_writeoff(p_tenant uuid, p_counter uuid, p_epoch uuid, p_incarnation integer, p_hold uuid, p_wait interval,
     p_actor text, p_reason text) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE

@@ -1,5 +1,5 @@
 -- What calls that are in the ledger already count for a budget made inside its window.
-CREATE FUNCTION nb_opening(b budgets_budget, p_subject text, p_starts timestamptz, p_ends timestamptz) RETURNS bigint
+CREATE OR REPLACE FUNCTION nb_opening(b budgets_budget, p_subject text, p_starts timestamptz, p_ends timestamptz) RETURNS bigint
 LANGUAGE sql STABLE SET search_path = public, pg_temp AS $$
     SELECT coalesce(sum(CASE b.metric WHEN 'usd' THEN l.cost_nano WHEN 'tokens' THEN l.tokens ELSE l.requests END), 0)::bigint
     FROM ledger_entries l
@@ -26,7 +26,7 @@ $$;
 --   need: sum of the waiting calls' amounts; chunk, used: as Redis showed them (0 when the key is missing);
 --   lost: the incarnation whose load, sent without the right to create, Redis answered with MISSING or RETIRED; else 0.
 -- Returns [{counter, status: "ok"|"epoch_closed"|"no_budget"|"too_many_subjects", and the message if ok}].
-CREATE FUNCTION nb_grant(p_asks jsonb) RETURNS jsonb
+CREATE OR REPLACE FUNCTION nb_grant(p_asks jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     a record;
@@ -122,13 +122,12 @@ BEGIN
 END $$;
 
 -- Books acknowledgements of load messages; completes shrinks, which count only for the latest sequence.
--- acks: [{tenant, counter, epoch, inc, seq, chunk}]. Returns new messages to send (a shrink raised parent_free).
-CREATE FUNCTION nb_ack(p_acks jsonb) RETURNS jsonb
+-- acks: [{tenant, counter, epoch, inc, seq, chunk}], what Redis has. A shrink needs no further message: Redis knows already.
+CREATE OR REPLACE FUNCTION nb_ack(p_acks jsonb) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     a record;
     g grants;
-    v_out jsonb := '[]';
 BEGIN
     FOR a IN
         SELECT * FROM jsonb_to_recordset(p_acks)
@@ -144,14 +143,12 @@ BEGIN
         IF a.seq = g.seq AND g.state = 'live' AND a.chunk < g.granted THEN
             UPDATE grants SET authority = authority - (granted - a.chunk), granted = a.chunk, target = a.chunk
             WHERE tenant_id = a.tenant AND counter_id = a.counter AND epoch_id = a.epoch AND incarnation = a.inc;
-            v_out := v_out || coalesce(nb_publish(a.tenant, a.counter), '[]');
         END IF;
     END LOOP;
-    RETURN v_out;
 END $$;
 
 -- Messages of open epochs that nobody acknowledged for p_age; they are sent again as they stand now.
-CREATE FUNCTION nb_unacked(p_age interval, p_limit integer) RETURNS jsonb
+CREATE OR REPLACE FUNCTION nb_unacked(p_age interval, p_limit integer) RETURNS jsonb
 LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
     SELECT coalesce(jsonb_agg(q.message), '[]')
     FROM (SELECT nb_message(g, c, nb_parent_free(c)) AS message

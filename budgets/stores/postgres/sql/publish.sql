@@ -1,13 +1,14 @@
--- One load message as the gateway sends it. `create`: no message of this incarnation was ever acknowledged.
-CREATE FUNCTION nb_message(g grants, c counters, p_parent_free bigint) RETURNS jsonb
+-- One load message as the gateway sends it. `create`: no message of this incarnation was ever acknowledged. `pf` is what
+-- parent_free will be once a shrink to `total` counts, or a cut would bite twice.
+CREATE OR REPLACE FUNCTION nb_message(g grants, c counters, p_parent_free bigint) RETURNS jsonb
 LANGUAGE sql STABLE SET search_path = public, pg_temp AS $$
     SELECT jsonb_build_object(
         'tenant', g.tenant_id, 'counter', g.counter_id, 'epoch', g.epoch_id, 'inc', g.incarnation, 'seq', g.seq,
-        'total', g.target, 'pf', p_parent_free, 'bv', c.budget_version, 'lim', c.limit_amount, 'create', g.acked_seq = 0)
+        'total', g.target, 'pf', p_parent_free + g.granted - g.target, 'bv', c.budget_version, 'lim', c.limit_amount, 'create', g.acked_seq = 0)
 $$;
 
 -- limit - spent - Σ authority of one counter: what PostgreSQL could still grant; negative after an overrun or a cut.
-CREATE FUNCTION nb_parent_free(c counters) RETURNS bigint
+CREATE OR REPLACE FUNCTION nb_parent_free(c counters) RETURNS bigint
 LANGUAGE sql STABLE SET search_path = public, pg_temp AS $$
     SELECT c.limit_amount - c.spent - coalesce(sum(g.authority), 0)::bigint
     FROM grants g WHERE g.tenant_id = c.tenant_id AND g.counter_id = c.counter_id
@@ -15,7 +16,7 @@ $$;
 
 -- Numbers a new message for the counter's live row, if it has one, and returns it (else NULL). The caller holds the
 -- counter's lock. A negative parent_free asks for a shrink; authority falls only when Redis acknowledged it.
-CREATE FUNCTION nb_publish(p_tenant uuid, p_counter uuid) RETURNS jsonb
+CREATE OR REPLACE FUNCTION nb_publish(p_tenant uuid, p_counter uuid) RETURNS jsonb
 LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
     c counters;
@@ -34,7 +35,7 @@ BEGIN
 END $$;
 
 -- Takes the shards' advisory locks in ascending order; an epoch changes its state only under the exclusive one.
-CREATE FUNCTION nb_lock_shards(p_shards integer[]) RETURNS void
+CREATE OR REPLACE FUNCTION nb_lock_shards(p_shards integer[]) RETURNS void
 LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
     v_shard integer;

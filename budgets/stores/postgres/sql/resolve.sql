@@ -4,7 +4,7 @@
 --   run, plan, tags, provider, model, reported_model, price_id, usage, outcome, latency_ms, note}
 -- Returns {results: [{hold, outcome: "first"|"corrected"|"replayed"|"conflict", state, revision, cost, held_cost, live[],
 --   first[]}], messages: [load messages]}. Apply a result to Redis if any of its live[] is true.
-CREATE FUNCTION nb_resolve(p_items jsonb) RETURNS jsonb
+CREATE OR REPLACE FUNCTION nb_resolve(p_items jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     v_rows hold_resolutions[];

@@ -128,7 +128,7 @@ CREATE TABLE ledger_entries_default PARTITION OF ledger_entries DEFAULT;
 CREATE INDEX ledger_entries_by_time ON ledger_entries (tenant_id, placed_at);
 
 -- Makes the partitions of the months from the one of p_from on. Repeatable; months are made ahead by a task.
-CREATE FUNCTION nb_make_partitions(p_from date, p_months integer) RETURNS integer
+CREATE OR REPLACE FUNCTION nb_make_partitions(p_from date, p_months integer) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     v_month date := date_trunc('month', p_from);

@@ -1,6 +1,6 @@
 -- Recomputes every counter and grant of one tenant (NULL: of all) from the ledger and the resolutions, exactly.
 -- Returns one row for each figure that is not what it should be: none at rest.
-CREATE FUNCTION nb_verify(p_tenant uuid) RETURNS TABLE (tenant_id uuid, object text, figure text, stored bigint, derived bigint)
+CREATE OR REPLACE FUNCTION nb_verify(p_tenant uuid) RETURNS TABLE (tenant_id uuid, object text, figure text, stored bigint, derived bigint)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
     WITH posted AS (
         SELECT l.tenant_id, p.counter, sum(p.delta)::bigint AS delta

@@ -1,12 +1,15 @@
 -- Applies a load message: authority that PostgreSQL granted to one incarnation of a counter.
 --
--- KEYS  1 counter
+-- KEYS  1 epoch key   2 counter
 -- ARGV  1 incarnation   2 sequence   3 total granted   4 parent_free   5 budget version   6 limit
 --       7 "1": may create the key (no message of this incarnation was ever acknowledged)
--- Replies: APPLIED seq chunk used | KEPT seq chunk used (an older message) | MISSING | RETIRED
--- The total is cumulative, so a lost message is made good by the next. Epoch: @EPOCH@.
--- Example: chunk 10, used 7, message total 5 (a shrink) -> chunk max(7, 5): APPLIED seq 7 7
-local c = redis.call('HMGET', KEYS[1], 'inc', 'seq', 'chunk', 'used', 'gone')
+-- Replies: APPLIED seq chunk used | KEPT seq chunk used (an older message; this is what stands) | MISSING | RETIRED
+--          FENCED (flushed, or another epoch's: an acknowledgement would vouch for a counter that is gone)
+-- The total is cumulative, so a lost message is made good by the next. parent_free comes as it will be once a shrink to
+-- the total counts; what cannot shrink because it is used already is taken off it.
+-- Example: chunk 10, used 7, message total 5, parent_free 0 (a shrink) -> chunk 7, parent_free -2: APPLIED seq 7 7
+if redis.call('HGET', KEYS[1], 'id') ~= '@EPOCH@' then return {'FENCED'} end
+local c = redis.call('HMGET', KEYS[2], 'inc', 'seq', 'chunk', 'used', 'gone')
 local incarnation = tonumber(ARGV[1])
 if c[5] and tonumber(c[5]) >= incarnation then return {'RETIRED'} end
 if c[1] and tonumber(c[1]) > incarnation then return {'RETIRED'} end
@@ -16,10 +19,12 @@ if not fresh and tonumber(c[2]) >= tonumber(ARGV[2]) then
   return {'KEPT', tonumber(c[2]), tonumber(c[3]), tonumber(c[4])}
 end
 local used = fresh and 0 or tonumber(c[4])
-local chunk = math.max(used, tonumber(ARGV[3]))
+local total = tonumber(ARGV[3])
+local chunk = math.max(used, total)
+local above = tonumber(ARGV[4]) - (chunk - total)
 if fresh then
-  redis.call('DEL', KEYS[1])
-  redis.call('HSET', KEYS[1], 'inc', ARGV[1], 'used', 0, 'held', 0)
+  redis.call('DEL', KEYS[2])
+  redis.call('HSET', KEYS[2], 'inc', ARGV[1], 'used', 0, 'held', 0)
 end
-redis.call('HSET', KEYS[1], 'seq', ARGV[2], 'chunk', chunk, 'pf', ARGV[4], 'bv', ARGV[5], 'lim', ARGV[6])
+redis.call('HSET', KEYS[2], 'seq', ARGV[2], 'chunk', chunk, 'pf', above, 'bv', ARGV[5], 'lim', ARGV[6])
 return {'APPLIED', tonumber(ARGV[2]), chunk, used}

@@ -11,7 +11,7 @@
 --   REPLAY placed_ms expires_ms incarnations hold_id request_digest body   (this Idempotency-Key holds already)
 --   DENY   "exceeded"|"busy" index remaining limit room   (room: what would fit beside what is spent)
 --   ASK    then three for each counter that lacks authority: index, chunk, used (0 0: no such key, or retired)
---   STALE_POLICY version   STALE_WINDOW now_ms index   FENCED now_ms
+--   STALE_POLICY version ("0": unknown here, or a budget is newer than the gateway's)   STALE_WINDOW now_ms index   FENCED now_ms
 -- Example: a budget of 10, chunk 10, used 7 (of which 3 held), parent_free 0; need 4
 --   -> free 3 < 4, free + held 6 >= 4 -> DENY busy 1 3 10 6
 local time = redis.call('TIME')
@@ -48,9 +48,11 @@ for i = 1, count do
       lack(i, 0, 0)
     else
       local free, held, above, limit = c[1] - c[2], tonumber(c[3]), tonumber(c[4]), tonumber(c[7])
-      local fits = need <= free + math.min(0, above)
+      -- What costs nothing is never refused: free models must not be blocked by an overrun.
+      local fits = need == 0 or need <= free + math.min(0, above)
       incarnations[i] = c[6]
       rows[i] = {free + above - need, limit, fits and 1 or 0}
+      if tonumber(c[5]) > tonumber(ARGV[at + 2]) then return {'STALE_POLICY', '0'} end
       if c[5] ~= ARGV[at + 2] then
         lack(i, tonumber(c[1]), tonumber(c[2]))
       elseif kind == 'b' and not fits then

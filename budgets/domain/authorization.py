@@ -1,0 +1,128 @@
+"""The signed authorization of a placed hold: everything a settlement needs, so that none ever depends on Redis.
+
+Form: `nba1.<key id>.<base64url of the envelope>.<base64url of HMAC-SHA256 over all before>`. The algorithm follows from the
+prefix and the key id, never from the token's contents. Keys stay in the keyring for 400 days after their last use.
+"""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+import hmac
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping
+from uuid import UUID
+
+import msgspec
+
+PREFIX = "nba1"
+TOKEN_CHARS_MAX = 8_192
+
+
+class InvalidAuthorization(ValueError):
+    """The text is not an authorization that this installation signed."""
+
+
+class HeldCounter(msgspec.Struct, frozen=True, array_like=True):
+    """What a hold took from one counter, in the counter's own unit.
+
+    `released_on_expiry` marks a soft budget; `rate` a window of a minute, which has no ledger.
+    """
+
+    counter_id: UUID
+    metric: str
+    amount: int
+    released_on_expiry: bool
+    rate: bool
+
+
+class HoldBody(msgspec.Struct, frozen=True, array_like=True):
+    """What is known of a hold before Redis places it; stored with the hold, so that a sweep can presume it."""
+
+    hold_id: UUID
+    tenant_id: UUID
+    key_id: UUID
+    epoch_id: UUID
+    provider: str
+    model: str
+    price_id: str
+    cost_nano: int
+    input_tokens: int
+    max_output_tokens: int
+    n: int
+    project: str
+    customer: str
+    user: str
+    run: str
+    plan: str
+    tags: dict[str, str]
+    counters: tuple[HeldCounter, ...]
+
+
+class Hold(msgspec.Struct, frozen=True):
+    """A placed hold. Times are Redis milliseconds since 1970; incarnations are in the order of the counters."""
+
+    body: HoldBody
+    placed_ms: int
+    expires_ms: int
+    incarnations: tuple[int, ...]
+
+
+class _Envelope(msgspec.Struct, frozen=True, array_like=True):
+    body: bytes
+    placed_ms: int
+    expires_ms: int
+    incarnations: tuple[int, ...]
+
+
+_encode = msgspec.msgpack.Encoder(uuid_format="bytes").encode
+_decode_body = msgspec.msgpack.Decoder(HoldBody).decode
+_decode_envelope = msgspec.msgpack.Decoder(_Envelope).decode
+
+
+def encode_body(body: HoldBody) -> bytes:
+    """The bytes that Redis stores with the hold and that the envelope carries."""
+    return _encode(body)
+
+
+def hold_from(*, body: bytes, placed_ms: int, expires_ms: int, incarnations: str | bytes) -> Hold:
+    """A hold as a script's reply tells it; `incarnations` is a comma-separated list."""
+    text = incarnations.decode() if isinstance(incarnations, bytes) else incarnations
+    numbers = tuple(map(int, text.split(","))) if text else ()
+    return Hold(_decode_body(body), placed_ms, expires_ms, numbers)
+
+
+class Keyring:
+    """Signing keys by id. New authorizations are signed with `kid`; all keys verify."""
+
+    def __init__(self, *, keys: Mapping[str, bytes], kid: str) -> None:
+        if kid not in keys:
+            raise ValueError(f"signing key {kid!r} is not among the keys")
+        self._keys = {k: hmac.new(v, digestmod=hashlib.sha256) for k, v in keys.items()}
+        self._kid = kid
+
+    def sign(self, *, body: bytes, placed_ms: int, expires_ms: int, incarnations: tuple[int, ...]) -> str:
+        """The authorization of a placed hold; deterministic, so a replay answers the same text."""
+        envelope = _encode(_Envelope(body, placed_ms, expires_ms, incarnations))
+        text = f"{PREFIX}.{self._kid}.{urlsafe_b64encode(envelope).rstrip(b'=').decode()}"
+        return f"{text}.{urlsafe_b64encode(self._mac(self._kid, text)).rstrip(b'=').decode()}"
+
+    def _mac(self, kid: str, text: str) -> bytes:
+        mac = self._keys[kid].copy()
+        mac.update(text.encode())
+        return mac.digest()
+
+    def verify(self, token: str) -> Hold:
+        """Reads an authorization. Raises InvalidAuthorization, with nothing in its text that helps to forge one."""
+        parts = token.split(".") if len(token) <= TOKEN_CHARS_MAX and token.isascii() else []
+        if len(parts) != 4 or parts[0] != PREFIX or parts[1] not in self._keys:
+            raise InvalidAuthorization("not an authorization of this installation")
+        try:
+            envelope = urlsafe_b64decode(parts[2] + "=" * (-len(parts[2]) % 4))
+            mac = urlsafe_b64decode(parts[3] + "=" * (-len(parts[3]) % 4))
+        except (binascii.Error, ValueError) as error:
+            raise InvalidAuthorization("not an authorization of this installation") from error
+        if not hmac.compare_digest(mac, self._mac(parts[1], token[: -len(parts[3]) - 1])):
+            raise InvalidAuthorization("its signature does not match: it was altered, or another installation made it")
+        read = _decode_envelope(envelope)
+        return Hold(_decode_body(read.body), read.placed_ms, read.expires_ms, read.incarnations)

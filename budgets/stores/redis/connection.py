@@ -1,0 +1,150 @@
+"""One connection to Redis that pipelines concurrent calls: what callers send in one turn of the loop leaves in one write.
+
+hiredis parses and packs. A broken connection fails every call under way (their effect is unknown) and is made again
+at the next call. No retry happens here: only the caller knows whether a repeat is safe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import hiredis
+
+Reply = Any
+Argument = str | bytes | int
+
+CALL_SECONDS = 2.0
+"""How long a call may wait for its answer before the connection counts as broken."""
+
+PENDING_MAX = 20_000
+"""Calls under way on one connection; beyond that callers are told at once."""
+
+
+class RedisUnavailable(Exception):
+    """Redis cannot be reached, or went away with calls under way: whether those took effect is unknown."""
+
+
+class RedisError(Exception):
+    """Redis refused a command; the text is its answer."""
+
+
+class NoScript(RedisError):
+    """The script is not loaded: this Redis was restarted or promoted, or never belonged to the epoch."""
+
+
+class _Protocol(asyncio.Protocol):
+    def __init__(self) -> None:
+        self.reader = hiredis.Reader()
+        self.waiting: deque[asyncio.Future[Reply]] = deque()
+        self.transport: asyncio.Transport | None = None
+        self.buffer: list[bytes] = []
+        self.answered_at = 0.0
+        self.loop = asyncio.get_running_loop()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.answered_at = self.loop.time()
+        self.reader.feed(data)
+        while (reply := self.reader.gets()) is not False:
+            future = self.waiting.popleft()
+            if future.done():
+                continue
+            if isinstance(reply, hiredis.ReplyError):
+                text = str(reply)
+                future.set_exception(NoScript(text) if text.startswith("NOSCRIPT") else RedisError(text))
+            else:
+                future.set_result(reply)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+        error = RedisUnavailable(str(exc or "connection closed"))
+        while self.waiting:
+            future = self.waiting.popleft()
+            if not future.done():
+                future.set_exception(error)
+
+    def send(self, packed: bytes) -> asyncio.Future[Reply]:
+        future: asyncio.Future[Reply] = self.loop.create_future()
+        if not self.waiting:
+            self.answered_at = self.loop.time()
+        self.waiting.append(future)
+        if not self.buffer:
+            self.loop.call_soon(self._flush)
+        self.buffer.append(packed)
+        return future
+
+    def _flush(self) -> None:
+        buffer, self.buffer = self.buffer, []
+        if self.transport is not None:
+            self.transport.write(b"".join(buffer))
+
+
+class RedisConnection:
+    """A pipelining client of one Redis server. Use from one event loop."""
+
+    def __init__(self, url: str) -> None:
+        self._url = urlsplit(url)
+        self._protocol: _Protocol | None = None
+        self._connecting: asyncio.Lock = asyncio.Lock()
+        self._watchdog: asyncio.Task[None] | None = None
+
+    async def call(self, *command: Argument) -> Reply:
+        """Sends one command and returns its reply. Raises RedisUnavailable, NoScript, RedisError."""
+        protocol = self._protocol
+        if protocol is None or protocol.transport is None:
+            protocol = await self._connect()
+        if len(protocol.waiting) >= PENDING_MAX:
+            raise RedisUnavailable(f"{PENDING_MAX} calls are under way already")
+        return await protocol.send(hiredis.pack_command(command))  # type: ignore[arg-type]
+
+    def evalsha(self, sha: str, keys: list[str], args: list[Argument]) -> Awaitable[Reply]:
+        """Runs a loaded script."""
+        return self.call("EVALSHA", sha, len(keys), *keys, *args)
+
+    async def _connect(self) -> _Protocol:
+        async with self._connecting:
+            if self._protocol is not None and self._protocol.transport is not None:
+                return self._protocol
+            loop, url = asyncio.get_running_loop(), self._url
+            try:
+                async with asyncio.timeout(CALL_SECONDS):
+                    if url.scheme == "unix":
+                        _, protocol = await loop.create_unix_connection(_Protocol, url.path)
+                    else:
+                        host, port = url.hostname or "127.0.0.1", url.port or 6379
+                        _, protocol = await loop.create_connection(_Protocol, host, port, ssl=url.scheme == "rediss" or None)
+                    if url.password:
+                        user = [unquote(url.username)] if url.username else []
+                        await protocol.send(hiredis.pack_command(("AUTH", *user, unquote(url.password))))
+            except (OSError, TimeoutError) as error:
+                raise RedisUnavailable(f"cannot reach Redis: {error}") from error
+            self._protocol = protocol
+            if self._watchdog is None:
+                self._watchdog = loop.create_task(self._watch())
+            return protocol
+
+    async def _watch(self) -> None:
+        # One clock for all calls instead of a timer each: a server that stops answering is cut off.
+        while True:
+            await asyncio.sleep(CALL_SECONDS / 4)
+            protocol = self._protocol
+            if protocol is None or protocol.transport is None or not protocol.waiting:
+                continue
+            if protocol.loop.time() - protocol.answered_at > CALL_SECONDS:
+                protocol.transport.abort()
+
+    async def close(self) -> None:
+        """Closes the connection; calls under way fail."""
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+            self._watchdog = None
+        if self._protocol is not None and self._protocol.transport is not None:
+            self._protocol.transport.close()
+        self._protocol = None

@@ -1,0 +1,50 @@
+"""Names of the money path's Redis keys. All keys of a tenant lie in one hash slot; docs/escrow.md, section 4."""
+
+from __future__ import annotations
+
+import zlib
+from uuid import UUID
+
+SHARDS = 64
+"""Virtual shards; fixed when noburn is installed, since a tenant's shard follows from it."""
+
+
+def shard_of(tenant_id: UUID) -> int:
+    """The virtual shard of a tenant, 0 to 63."""
+    return zlib.crc32(tenant_id.bytes) % SHARDS
+
+
+def epoch_key(shard: int) -> str:
+    """The key that carries a shard's epoch id and `until`."""
+    return f"{{nb{shard:02d}}}:epoch"
+
+
+class Keys:
+    """The key names of one epoch of one shard. They carry the epoch, so that stale keys never match."""
+
+    __slots__ = ("_prefix", "epoch", "expiries")
+
+    def __init__(self, *, shard: int, epoch_id: UUID) -> None:
+        self._prefix = f"{{nb{shard:02d}}}:{epoch_id.hex[:12]}"
+        self.epoch = epoch_key(shard)
+        self.expiries = f"{self._prefix}:x"
+
+    def policy(self, tenant_id: UUID) -> str:
+        """The tenant's policy version."""
+        return f"{self._prefix}:p:{tenant_id.hex}"
+
+    def hold(self, hold_id: UUID) -> str:
+        """One hold. The first ten bytes of its id say where it lives, the last six tell its lives apart."""
+        return f"{self._prefix}:h:{hold_id.hex[:20]}"
+
+    def counter(self, counter_id: UUID) -> str:
+        """One escrow counter."""
+        return f"{self._prefix}:c:{counter_id.hex}"
+
+    def rate(self, counter_id: UUID) -> str:
+        """One rate counter (a window of a minute), kept in Redis alone."""
+        return f"{self._prefix}:r:{counter_id.hex}"
+
+    def pattern(self) -> str:
+        """A SCAN pattern for everything of this epoch but the epoch key."""
+        return f"{self._prefix}:*".replace("{", "[{]").replace("}", "[}]")
