@@ -170,13 +170,17 @@ def _periods(provider: str, entry: ModelEntry) -> Iterator[Period]:
                 pairs.append((price.tier_start, price.pico))
             if "" not in by_variant:
                 continue
-            rates = compile_rates(
-                provider=provider,
-                model=entry.model,
-                units=by_variant.pop(""),
-                variants=by_variant,
-                price_id=max(p.price_id for p in now),
-            )
+            try:
+                rates = compile_rates(
+                    provider=provider,
+                    model=entry.model,
+                    units=by_variant.pop(""),
+                    variants=by_variant,
+                    price_id=max(p.price_id for p in now),
+                )
+            except ValueError:
+                # A unit from a newer release, or a tier without a base: the model is unpriced, not half priced.
+                continue
             yield Period(start, end, first, last, rates)
 
 

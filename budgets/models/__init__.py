@@ -1,0 +1,26 @@
+"""Tables of budgets. The money path's own tables are written in SQL by a migration and have no models."""
+
+from budgets.models.budgets import (
+    LIMIT_MAX,
+    Budget,
+    BudgetOverride,
+    Estimate,
+    OnEpochClose,
+    OnExpiry,
+    PolicySnapshot,
+)
+from budgets.models.prices import PriceBookVersion, PriceModel, PriceProvider, PriceRow
+
+__all__ = [
+    "LIMIT_MAX",
+    "Budget",
+    "BudgetOverride",
+    "Estimate",
+    "OnEpochClose",
+    "OnExpiry",
+    "PolicySnapshot",
+    "PriceBookVersion",
+    "PriceModel",
+    "PriceProvider",
+    "PriceRow",
+]
