@@ -1,0 +1,183 @@
+"""Budgets, their overrides for single subjects, and the compiled policy that gateways read."""
+
+from __future__ import annotations
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models.functions import Now
+
+from budgets.domain.policy import Action, Metric, Scope, WindowKind
+from tenants.models import TenantOwned
+
+LIMIT_MAX = 2**53
+"""The largest limit in any metric's unit: beyond it Lua's numbers are no longer exact."""
+
+
+def default_thresholds() -> list[int]:
+    """The percentages of a limit at which a tenant is told, unless a budget names others."""
+    return [50, 80, 100]
+
+
+class Estimate(models.TextChoices):
+    """How large a hold is: the proven ceiling, or what calls were seen to cost (soft)."""
+
+    CEILING = "ceiling"
+    LEARNED = "learned"
+
+
+class OnExpiry(models.TextChoices):
+    """What an expired hold becomes: presumed spent, or given back (soft)."""
+
+    PRESUME = "presume"
+    RELEASE = "release"
+
+
+class OnEpochClose(models.TextChoices):
+    """What the unresolved authority of a lost Redis becomes: locked, or released in time (soft)."""
+
+    STRICT = "strict"
+    RELEASE = "release"
+
+
+class Budget(TenantOwned):
+    """A limit on what calls may use in a window. `limit` is in the metric's unit: nano-USD, tokens or calls.
+
+    The columns of `limit` and `window` are limit_amount and window_kind: both words are reserved in SQL.
+    """
+
+    version = models.IntegerField(default=1)
+    name = models.CharField(max_length=200)
+    scope = models.CharField(max_length=16, choices=[(s.value, s.value) for s in Scope])
+    subject = models.CharField(max_length=300)
+    tag = models.CharField(max_length=64, null=True, blank=True)
+    metric = models.CharField(max_length=16, choices=[(m.value, m.value) for m in Metric])
+    window = models.CharField(
+        max_length=16, choices=[(w.value, w.value) for w in WindowKind], db_column="window_kind"
+    )
+    anchor_day = models.SmallIntegerField(null=True, blank=True)
+    time_zone = models.CharField(max_length=64, null=True, blank=True)
+    limit = models.BigIntegerField(db_column="limit_amount")
+    action = models.CharField(
+        max_length=16, choices=[(a.value, a.value) for a in Action], default=Action.BLOCK.value
+    )
+    estimate = models.CharField(max_length=16, choices=Estimate, default=Estimate.CEILING)
+    on_expiry = models.CharField(max_length=16, choices=OnExpiry, default=OnExpiry.PRESUME)
+    on_epoch_close = models.CharField(max_length=16, choices=OnEpochClose, default=OnEpochClose.STRICT)
+    thresholds = ArrayField(models.SmallIntegerField(), default=default_thresholds, blank=True)
+    effective_at = models.DateTimeField()
+    archived_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [
+            *TenantOwned.Meta.constraints,
+            models.CheckConstraint(condition=models.Q(version__gte=1), name="budgets_budget_version"),
+            models.CheckConstraint(
+                condition=models.Q(scope__in=[s.value for s in Scope]), name="budgets_budget_scope"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(metric__in=[m.value for m in Metric]), name="budgets_budget_metric"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(window__in=[w.value for w in WindowKind]), name="budgets_budget_window"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(action__in=[a.value for a in Action]), name="budgets_budget_action"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(estimate__in=Estimate.values), name="budgets_budget_estimate"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(on_expiry__in=OnExpiry.values), name="budgets_budget_on_expiry"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(on_epoch_close__in=OnEpochClose.values),
+                name="budgets_budget_on_epoch_close",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(limit__gte=0, limit__lte=LIMIT_MAX), name="budgets_budget_limit"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(anchor_day__isnull=True)
+                | models.Q(anchor_day__range=(1, 31), window__in=["month", "quarter"]),
+                name="budgets_budget_anchor_day",
+            ),
+            models.CheckConstraint(condition=~models.Q(subject=""), name="budgets_budget_subject"),
+            models.CheckConstraint(
+                condition=models.Q(scope="tag", tag__isnull=False)
+                | ~models.Q(scope="tag") & models.Q(tag__isnull=True),
+                name="budgets_budget_tag",
+            ),
+            models.CheckConstraint(
+                condition=~models.Q(window="run") | models.Q(scope="run"), name="budgets_budget_run_window"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(thresholds__len__lte=10), name="budgets_budget_thresholds"
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["tenant", "created_at", "id"],
+                name="budgets_budget_live",
+                condition=models.Q(archived_at__isnull=True),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class BudgetOverride(TenantOwned):
+    """Another limit for one subject of a template budget."""
+
+    budget = models.ForeignKey(
+        Budget, on_delete=models.PROTECT, related_name="overrides", db_constraint=False, db_index=False
+    )
+    subject = models.CharField(max_length=300)
+    limit = models.BigIntegerField(db_column="limit_amount")
+    version = models.IntegerField(default=1)
+    updated_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            *TenantOwned.Meta.constraints,
+            models.UniqueConstraint(
+                fields=["tenant", "budget", "subject"], name="budgets_budgetoverride_one_per_subject"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(limit__gte=0, limit__lte=LIMIT_MAX), name="budgets_budgetoverride_limit"
+            ),
+            models.CheckConstraint(
+                condition=~models.Q(subject="") & ~models.Q(subject="*"),
+                name="budgets_budgetoverride_subject",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.limit}"
+
+
+class PolicySnapshot(models.Model):
+    """A tenant's compiled policy as msgpack (`budgets.domain.policy`), and the version that calls carry."""
+
+    tenant = models.OneToOneField(
+        "tenants.Tenant", primary_key=True, on_delete=models.PROTECT, related_name="+"
+    )
+    version = models.BigIntegerField()
+    body = models.BinaryField()
+    compiled_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.tenant_id} v{self.version}"
+
+
+__all__ = [
+    "LIMIT_MAX",
+    "Budget",
+    "BudgetOverride",
+    "Estimate",
+    "OnEpochClose",
+    "OnExpiry",
+    "PolicySnapshot",
+    "default_thresholds",
+]

@@ -1,0 +1,127 @@
+"""Tenants, and what their calls are charged to: projects, customers and end users."""
+
+from __future__ import annotations
+
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.db.models.functions import Now
+
+from tenants.domain.time_zones import is_time_zone
+from tenants.models.base import TenantOwned, fresh_id
+
+SLUG = r"^[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?$"
+"""A slug: 1 to 63 characters of a-z, 0-9, - and _, with a letter or a digit at both ends."""
+
+
+def validate_time_zone(name: str) -> None:
+    """Raises ValidationError unless `name` is an IANA time zone."""
+    if not is_time_zone(name):
+        raise ValidationError(f"{name!r} is not an IANA time zone such as Europe/Berlin")
+
+
+class UnknownModel(models.TextChoices):
+    """What happens to a call of a model that the price book does not know."""
+
+    REFUSE = "refuse"
+    DEAREST = "dearest"
+
+
+class Tenant(models.Model):
+    """A company that uses noburn. Every other row belongs to one."""
+
+    id = models.UUIDField(primary_key=True, default=fresh_id, editable=False)
+    slug = models.CharField(max_length=63, unique=True)
+    name = models.CharField(max_length=200)
+    time_zone = models.CharField(max_length=64, default="UTC", validators=[validate_time_zone])
+    default_max_output_tokens = models.IntegerField(default=4096)
+    unknown_model = models.CharField(max_length=16, choices=UnknownModel, default=UnknownModel.REFUSE)
+    subject_limit = models.BigIntegerField(default=1_000_000)
+    suspended_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=models.Q(slug__regex=SLUG), name="tenants_tenant_slug"),
+            models.CheckConstraint(
+                condition=models.Q(unknown_model__in=UnknownModel.values), name="tenants_tenant_unknown_model"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(default_max_output_tokens__range=(1, 10_000_000)),
+                name="tenants_tenant_default_max_output_tokens",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(subject_limit__range=(0, 1_000_000_000)),
+                name="tenants_tenant_subject_limit",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class Project(TenantOwned):
+    """One application of a tenant's. Each tenant has `default`."""
+
+    slug = models.CharField(max_length=63)
+    name = models.CharField(max_length=200)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [
+            *TenantOwned.Meta.constraints,
+            models.UniqueConstraint(fields=["tenant", "slug"], name="tenants_project_slug_once"),
+            models.CheckConstraint(condition=models.Q(slug__regex=SLUG), name="tenants_project_slug"),
+        ]
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class Customer(TenantOwned):
+    """A tenant's end customer, under the tenant's own name for it (`external_id`)."""
+
+    external_id = models.CharField(max_length=200)
+    name = models.CharField(max_length=200, blank=True, db_default="")
+    suspended_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [
+            *TenantOwned.Meta.constraints,
+            models.UniqueConstraint(
+                fields=["tenant", "external_id"], name="tenants_customer_external_id_once"
+            ),
+            models.CheckConstraint(condition=~models.Q(external_id=""), name="tenants_customer_external_id"),
+        ]
+        indexes = [
+            models.Index(
+                fields=["tenant", "external_id"],
+                name="tenants_customer_suspended",
+                condition=models.Q(suspended_at__isnull=False),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.external_id
+
+
+class EndUser(TenantOwned):
+    """A person on whose behalf a call is made, a customer's or the tenant's own."""
+
+    external_id = models.CharField(max_length=200)
+    customer = models.ForeignKey(
+        Customer, null=True, blank=True, on_delete=models.PROTECT, related_name="+", db_constraint=False
+    )
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [
+            *TenantOwned.Meta.constraints,
+            models.UniqueConstraint(
+                fields=["tenant", "external_id"], name="tenants_enduser_external_id_once"
+            ),
+            models.CheckConstraint(condition=~models.Q(external_id=""), name="tenants_enduser_external_id"),
+        ]
+
+    def __str__(self) -> str:
+        return self.external_id
