@@ -1,0 +1,1 @@
+"""What a running noburn stands on: embedded servers, database roles, boot checks, supervisor."""

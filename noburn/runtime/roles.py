@@ -1,0 +1,104 @@
+"""The three database roles, from the first migration on: owner, application, gateway.
+
+`noburn_owner` owns database and schema and runs migrations. `noburn_app` reads and writes what the owner
+makes (by default privileges; migrations take UPDATE and DELETE away on append-only tables). `noburn_gateway` starts
+with nothing: migrations grant it EXECUTE and SELECT by name. None is a superuser or bypasses row-level
+security. Everything here can be repeated.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from noburn.runtime.servers import APP, DATABASE, GATEWAY, OWNER
+
+ROLES_VERSION = "1"
+DATABASE_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+
+
+def role_statements(passwords: dict[str, str] | None = None) -> list[sql.Composable]:
+    """Returns the statements that make or correct the roles; `passwords` go by role name."""
+    statements: list[sql.Composable] = []
+    for role in (OWNER, APP, GATEWAY):
+        name = sql.Identifier(role)
+        statements.append(
+            sql.SQL(
+                "DO $$ BEGIN CREATE ROLE {name} LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$"
+            ).format(name=name)
+        )
+        statements.append(
+            sql.SQL(
+                "ALTER ROLE {name} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
+            ).format(name=name)
+        )
+        if passwords and role in passwords:
+            statements.append(
+                sql.SQL("ALTER ROLE {name} PASSWORD {password}").format(
+                    name=name, password=sql.Literal(passwords[role])
+                )
+            )
+    return statements
+
+
+def database_statements(database: str) -> list[sql.Composable]:
+    """Returns the statements to be run inside the database, by a superuser or its owner's administrator."""
+    names = {
+        "database": sql.Identifier(database),
+        "owner": sql.Identifier(OWNER),
+        "app": sql.Identifier(APP),
+        "gateway": sql.Identifier(GATEWAY),
+    }
+    texts = (
+        "ALTER DATABASE {database} OWNER TO {owner}",
+        "REVOKE ALL ON DATABASE {database} FROM PUBLIC",
+        "GRANT CONNECT ON DATABASE {database} TO {app}, {gateway}",
+        "ALTER SCHEMA public OWNER TO {owner}",
+        "REVOKE ALL ON SCHEMA public FROM PUBLIC",
+        "GRANT USAGE ON SCHEMA public TO {app}, {gateway}",
+        "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA public "
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {app}",
+        "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA public "
+        "GRANT USAGE, SELECT ON SEQUENCES TO {app}",
+        # PUBLIC may execute every new function unless told otherwise; the gateway gets its own by name.
+        "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC",
+        "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA public GRANT EXECUTE ON FUNCTIONS TO {app}",
+    )
+    return [sql.SQL(text).format(**names) for text in texts]
+
+
+def create_roles(
+    admin_url: str, *, database: str = DATABASE, passwords: dict[str, str] | None = None
+) -> None:
+    """Makes roles and database on the server of `admin_url`, which must name an administrator.
+
+    Raises psycopg.Error when the administrator may not.
+    """
+    if not DATABASE_NAME.fullmatch(database):
+        raise ValueError(f"{database!r} is not a plain lower-case name for a database")
+    with psycopg.connect(admin_url, autocommit=True) as connection:
+        for statement in role_statements(passwords):
+            connection.execute(statement)
+        found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [database]).fetchone()
+        if not found:
+            # An administrator that is no superuser must be a member of the owner to give a database to it.
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
+    inside = make_conninfo(**{**conninfo_to_dict(admin_url), "dbname": database})
+    with psycopg.connect(inside, autocommit=True) as connection:
+        for statement in database_statements(database):
+            connection.execute(statement)
+
+
+def main() -> None:
+    try:
+        create_roles(sys.argv[1])
+    except psycopg.Error as problem:
+        sys.exit(str(problem))
+
+
+if __name__ == "__main__":
+    main()

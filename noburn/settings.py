@@ -1,0 +1,162 @@
+"""Settings, all from the environment.
+
+| Variable | Meaning | Default |
+|---|---|---|
+| NOBURN_HOME | where embedded servers and secrets live | .noburn in the project |
+| PORT, BASE_URL | where the web application listens, and its public address | 8420, http://127.0.0.1:PORT |
+| DATABASE_URL, DATABASE_OWNER_URL, DATABASE_GATEWAY_URL | PostgreSQL as the three roles | embedded |
+| REDIS_URL | Redis of the counters (redis://, rediss://, unix://) | embedded |
+| BROKER_URL | Celery's broker | embedded |
+| SECRET_KEY, NOBURN_PEPPER, NOBURN_SIGNING_KEYS, NOBURN_SIGNING_KID | secrets | made once in NOBURN_HOME |
+| DEBUG, ALLOWED_HOSTS, LOG_LEVEL | as Django's | off, the base URL's host and localhost, INFO |
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+from noburn.runtime.databases import database_settings
+from noburn.runtime.errors import RuntimeProblem
+from noburn.runtime.home import Home
+from noburn.runtime.secrets import load_secrets
+from noburn.runtime.servers import APP, GATEWAY, OWNER, Broker, Counters, Postgres
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+
+# --- where things are -------------------------------------------------------------------------------------
+_home = Home.at(env.str("NOBURN_HOME", default="") or BASE_DIR / ".noburn")
+NOBURN_HOME: Path = _home.path
+# Off for tests alone: the embedded servers then skip fsync and the append-only file.
+NOBURN_DURABLE: bool = env.bool("NOBURN_DURABLE", default=True)
+PORT: int = env.int("PORT", default=8420)
+BASE_URL: str = (env.str("BASE_URL", default="") or f"http://127.0.0.1:{PORT}").rstrip("/")
+
+# --- secrets ----------------------------------------------------------------------------------------------
+_secrets = load_secrets(
+    _home,
+    secret_key=env.str("SECRET_KEY", default=""),
+    pepper_hex=env.str("NOBURN_PEPPER", default=""),
+    signing_keys_json=env.str("NOBURN_SIGNING_KEYS", default=""),
+    signing_kid=env.str("NOBURN_SIGNING_KID", default=""),
+)
+SECRET_KEY = _secrets.secret_key
+NOBURN_PEPPER: bytes = _secrets.pepper
+NOBURN_SIGNING_KEYS: dict[str, bytes] = _secrets.signing_keys
+NOBURN_SIGNING_KID: str = _secrets.signing_kid
+
+# --- servers ----------------------------------------------------------------------------------------------
+_postgres = Postgres(_home)
+_database_urls = {
+    name: env.str(name, default="") for name in ("DATABASE_URL", "DATABASE_OWNER_URL", "DATABASE_GATEWAY_URL")
+}
+EMBEDDED_DATABASE = not any(_database_urls.values())
+if EMBEDDED_DATABASE:
+    _database_urls = {
+        "DATABASE_URL": _postgres.url(APP),
+        "DATABASE_OWNER_URL": _postgres.url(OWNER),
+        "DATABASE_GATEWAY_URL": _postgres.url(GATEWAY),
+    }
+elif not all(_database_urls.values()):
+    _missing = ", ".join(name for name, url in _database_urls.items() if not url)
+    raise ImproperlyConfigured(
+        f"With a PostgreSQL of your own set all three URLs; missing: {_missing}. "
+        "`python manage.py database roles --help` makes the three roles."
+    )
+DATABASE_URL: str = _database_urls["DATABASE_URL"]
+DATABASE_OWNER_URL: str = _database_urls["DATABASE_OWNER_URL"]
+DATABASE_GATEWAY_URL: str = _database_urls["DATABASE_GATEWAY_URL"]
+try:
+    DATABASES = database_settings(app_url=DATABASE_URL, owner_url=DATABASE_OWNER_URL)
+except RuntimeProblem as problem:
+    raise ImproperlyConfigured(str(problem)) from None
+REDIS_URL: str = env.str("REDIS_URL", default="") or Counters(_home).url
+BROKER_URL: str = env.str("BROKER_URL", default="") or Broker(_home).environment()["BROKER_URL"]
+
+# --- Django -----------------------------------------------------------------------------------------------
+DEBUG = env.bool("DEBUG", default=False)
+_base = urlsplit(BASE_URL)
+ALLOWED_HOSTS: list[str] = env.list(
+    "ALLOWED_HOSTS", default=sorted({_base.hostname or "localhost", "127.0.0.1", "localhost", "[::1]"})
+)
+# Ours comes first: its `migrate` runs as the owner of the schema.
+INSTALLED_APPS = [
+    "noburn.runtime.apps.RuntimeConfig",
+    "tenants.apps.TenantsConfig",
+    "budgets.apps.BudgetsConfig",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "noburn.urls"
+ASGI_APPLICATION = "noburn.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    }
+]
+AUTH_USER_MODEL = "tenants.User"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+LANGUAGE_CODE = "en-us"
+USE_I18N = False
+USE_TZ = True
+TIME_ZONE = "UTC"
+STATIC_URL = "/static/"
+STATIC_ROOT = NOBURN_HOME / "static"
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000
+
+_secure = _base.scheme == "https"
+SESSION_COOKIE_SECURE = _secure
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_SECURE = _secure
+CSRF_TRUSTED_ORIGINS = [f"{_base.scheme}://{_base.netloc}"]
+SECURE_HSTS_SECONDS = 31_536_000 if _secure else 0
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+# Only behind a proxy that sets this header itself.
+if env.bool("TRUST_FORWARDED_PROTO", default=False):
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", default="INFO")},
+}

@@ -1,0 +1,108 @@
+"""Real servers for the tests: every test process has its own PostgreSQL and Valkeys in a home of its own.
+
+Tests that commit are marked `real_db`: the database is migrated once a process and never flushed, so each
+such test makes a tenant of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_django.plugin import DjangoDbBlocker
+
+# A short path, for the sake of the unix sockets. Set before the settings are read, which pytest-django does
+# after the first conftest when no ini option names them.
+TEST_HOME = Path(f"/tmp/nbt-{os.getpid()}")
+for _name in (
+    "DATABASE_URL",
+    "DATABASE_OWNER_URL",
+    "DATABASE_GATEWAY_URL",
+    "REDIS_URL",
+    "BROKER_URL",
+    "SECRET_KEY",
+    "NOBURN_PEPPER",
+    "NOBURN_SIGNING_KEYS",
+    "NOBURN_SIGNING_KID",
+    "BASE_URL",
+    "PORT",
+):
+    os.environ.pop(_name, None)
+os.environ["NOBURN_HOME"] = str(TEST_HOME)
+os.environ["NOBURN_DURABLE"] = "0"
+os.environ["DJANGO_SETTINGS_MODULE"] = "noburn.settings"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "real_db: commits for real; nothing is rolled back or flushed")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    from noburn.runtime.usage import leave_servers
+
+    leave_servers(wait=True)
+    shutil.rmtree(TEST_HOME, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[dict[str, str]]:
+    """The embedded servers of this test process, running; their URLs by environment variable."""
+    from noburn.runtime.usage import leave_servers, use_servers
+
+    yield use_servers().environment()
+    from django.db import connections
+
+    connections.close_all()
+    leave_servers(wait=True)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(servers: dict[str, str], django_db_blocker: DjangoDbBlocker) -> None:
+    """Migrates the database once, as its owner; pytest-django's own would make a second one."""
+    from django.core.management import call_command
+
+    with django_db_blocker.unblock():
+        call_command("migrate", verbosity=0, interactive=False)
+
+
+@pytest.fixture(scope="session")
+def real_database(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """The migrated database, open to real transactions from here to the end of the session."""
+    with django_db_blocker.unblock():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _real_database_where_marked(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("real_db"):
+        request.getfixturevalue("real_database")
+
+
+@pytest.fixture(scope="session")
+def redis_url(servers: dict[str, str]) -> str:
+    """The Valkey of the counters, shared by this process's tests."""
+    return servers["REDIS_URL"]
+
+
+@pytest.fixture(scope="session")
+def database_url(django_db_setup: None, servers: dict[str, str]) -> str:
+    """The migrated database, as the application's role."""
+    return servers["DATABASE_URL"]
+
+
+@pytest.fixture(scope="session")
+def owner_database_url(django_db_setup: None, servers: dict[str, str]) -> str:
+    """The migrated database, as the owner of its schema."""
+    return servers["DATABASE_OWNER_URL"]
+
+
+@pytest.fixture(scope="session")
+def gateway_database_url(django_db_setup: None, servers: dict[str, str]) -> str:
+    """The migrated database, as the gateway's role."""
+    return servers["DATABASE_GATEWAY_URL"]
