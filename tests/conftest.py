@@ -17,26 +17,33 @@ import pytest
 if TYPE_CHECKING:
     from pytest_django.plugin import DjangoDbBlocker
 
-# A short path, for the sake of the unix sockets. Set before the settings are read, which pytest-django does
-# after the first conftest when no ini option names them.
+# A short path, for the sake of the unix sockets.
 TEST_HOME = Path(f"/tmp/nbt-{os.getpid()}")
-for _name in (
-    "DATABASE_URL",
-    "DATABASE_OWNER_URL",
-    "DATABASE_GATEWAY_URL",
-    "REDIS_URL",
-    "BROKER_URL",
-    "SECRET_KEY",
-    "NOBURN_PEPPER",
-    "NOBURN_SIGNING_KEYS",
-    "NOBURN_SIGNING_KID",
-    "BASE_URL",
-    "PORT",
-):
-    os.environ.pop(_name, None)
-os.environ["NOBURN_HOME"] = str(TEST_HOME)
-os.environ["NOBURN_DURABLE"] = "0"
-os.environ["DJANGO_SETTINGS_MODULE"] = "noburn.settings"
+
+
+def _read_settings() -> None:
+    """Reads the settings with this process's own home, whatever the shell has set.
+
+    The variable that names them is taken away again: pytest-xdist's workers inherit the environment, and
+    pytest-django would read the settings there before this file could name the worker's own home.
+    """
+    named = ("DATABASE_URL", "DATABASE_OWNER_URL", "DATABASE_GATEWAY_URL", "REDIS_URL", "BROKER_URL")
+    secret = ("SECRET_KEY", "NOBURN_PEPPER", "NOBURN_SIGNING_KEYS", "NOBURN_SIGNING_KID", "BASE_URL", "PORT")
+    for name in (*named, *secret):
+        os.environ.pop(name, None)
+    os.environ["NOBURN_HOME"] = str(TEST_HOME)
+    os.environ["NOBURN_DURABLE"] = "0"
+    os.environ["DJANGO_SETTINGS_MODULE"] = "noburn.settings"
+    from django.conf import settings
+
+    if settings.NOBURN_HOME != TEST_HOME:
+        pytest.exit(
+            "Unset DJANGO_SETTINGS_MODULE: the settings were read before the tests could name a home."
+        )
+    del os.environ["DJANGO_SETTINGS_MODULE"]
+
+
+_read_settings()
 
 
 def pytest_configure(config: pytest.Config) -> None:

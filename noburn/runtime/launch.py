@@ -2,9 +2,9 @@
 
 Run as a plain script (`python -I -S launch.py '<json>'`), standard library only. The JSON object holds
 `argv`; `lock` (a path: taken exclusively and inherited by the server and all its children, so that the kernel
-frees it only when the last of them is gone, and two servers never share one directory); `lock_wait_seconds`; `user`
-(a numeric id to become, when run as root); `reach` (paths that this user must be able to use); `death_signal`
-(sent to the server when the process that started this one dies); `parent` (that process).
+frees it only when the last of them is gone, and two servers never share one directory); `lock_wait_seconds`;
+`user` (a numeric id to become, when run as root); `reach` (paths that this user must be able to use);
+`death_signal` (sent to the server when the process that started this one dies); `parent` (that process).
 """
 
 from __future__ import annotations

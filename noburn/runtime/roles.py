@@ -1,8 +1,8 @@
 """The three database roles, from the first migration on: owner, application, gateway.
 
 `noburn_owner` owns database and schema and runs migrations. `noburn_app` reads and writes what the owner
-makes (by default privileges; migrations take UPDATE and DELETE away on append-only tables). `noburn_gateway` starts
-with nothing: migrations grant it EXECUTE and SELECT by name. None is a superuser or bypasses row-level
+makes (by default privileges; migrations take UPDATE and DELETE away on append-only tables). `noburn_gateway`
+starts with nothing: migrations grant it EXECUTE and SELECT by name. None is a superuser or bypasses row-level
 security. Everything here can be repeated.
 """
 
