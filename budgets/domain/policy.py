@@ -76,7 +76,8 @@ class BudgetRule(msgspec.Struct, frozen=True, array_like=True):
     """One budget. `limit` is in the metric's unit and only a default: an override may replace it per subject.
 
     `subject` is EACH for a template, else the one subject; a tag's subject is `name=value` and a tag template
-    names its tag in `tag`. `version` rises with every edit: a counter loaded under an older one is refreshed.
+    names its tag in `tag`. `time_zone` None: the tenant's. `release_on_expiry` marks the soft mode in which an expired hold
+    gives its amount back. `version` rises with every edit: a counter loaded under an older one is refreshed.
     """
 
     budget_id: UUID
@@ -89,6 +90,8 @@ class BudgetRule(msgspec.Struct, frozen=True, array_like=True):
     anchor_day: int | None
     limit: int
     action: Action
+    time_zone: str | None = None
+    release_on_expiry: bool = False
 
 
 class Policy(msgspec.Struct, frozen=True, array_like=True):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import zlib
 from uuid import UUID
 
-SHARDS = 64
-"""Virtual shards; fixed when noburn is installed, since a tenant's shard follows from it."""
+from budgets.domain.escrow import SHARDS
 
 
 def shard_of(tenant_id: UUID) -> int:

@@ -1,0 +1,134 @@
+"""Which budgets a call falls under, and what it needs from the counter of each. Pure; on the hot path."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from budgets.domain.policy import EACH, Action, BudgetRule, Metric, Policy, Scope, WindowKind
+from budgets.domain.windows import window_at
+
+BUDGETS_PER_CALL_MAX = 16
+PLACES_MAX = 200_000
+"""How many (budget, subject) places are remembered before the memory is started anew."""
+
+TENANT_SUBJECT = "tenant"
+"""The one subject of a budget over the whole tenant."""
+
+
+class TooManyBudgets(ValueError):
+    """A call falls under more than 16 budgets; the text says how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """Who and what a call is for. Empty text: not given."""
+
+    project: str
+    customer: str
+    user: str
+    run: str
+    plan: str
+    api_key: str
+    provider: str
+    model: str
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The most that a call can use, in each metric's unit."""
+
+    cost_nano: int
+    tokens: int
+    requests: int = 1
+
+    def of(self, metric: Metric) -> int:
+        """The amount in the unit of `metric`."""
+        if metric is Metric.USD:
+            return self.cost_nano
+        return self.tokens if metric is Metric.TOKENS else self.requests
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A counter: one budget for one subject in one window. Times are milliseconds; ends 0: never."""
+
+    rule: BudgetRule
+    subject: str
+    counter_id: UUID
+    starts_ms: int
+    ends_ms: int
+
+
+def counter_id_of(*, budget_id: UUID, subject: str, starts_ms: int, ends_ms: int) -> UUID:
+    """The id of a counter, known without asking anybody."""
+    text = f"{budget_id.hex}|{starts_ms}|{ends_ms}|{subject}"
+    return UUID(bytes=hashlib.blake2b(text.encode(), digest_size=16).digest())
+
+
+def _milliseconds(at: datetime) -> int:
+    return int(at.timestamp() * 1000)
+
+
+class Matcher:
+    """Finds the counters of a tenant's calls. Built once for each policy; remembers places while their window lasts."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._zone = policy.time_zone
+        # Blocking budgets first: a refusal names the budget that a person can act on.
+        self._rules = sorted(policy.budgets, key=lambda rule: rule.action is Action.WARN)
+        self._places: dict[tuple[UUID, str], Place] = {}
+
+    def places(self, call: Attribution, *, now_ms: int) -> list[Place]:
+        """The counters that a call falls under now. Raises TooManyBudgets."""
+        found = []
+        for rule in self._rules:
+            subject = _subject(rule, call)
+            if subject is None:
+                continue
+            place = self._places.get((rule.budget_id, subject))
+            if place is None or not place.starts_ms <= now_ms < (place.ends_ms or now_ms + 1):
+                place = self._place(rule, subject, now_ms)
+            found.append(place)
+        if len(found) > BUDGETS_PER_CALL_MAX:
+            raise TooManyBudgets(
+                f"this call falls under {len(found)} budgets; at most {BUDGETS_PER_CALL_MAX} can be checked at once"
+            )
+        return found
+
+    def _place(self, rule: BudgetRule, subject: str, now_ms: int) -> Place:
+        now = datetime.fromtimestamp(now_ms / 1000, UTC)
+        window = window_at(
+            rule.window, now=now, zone=rule.time_zone or self._zone, anchor_day=rule.anchor_day
+        )
+        starts, ends = _milliseconds(window.starts_at), _milliseconds(window.ends_at) if window.ends_at else 0
+        counter = counter_id_of(budget_id=rule.budget_id, subject=subject, starts_ms=starts, ends_ms=ends)
+        place = Place(rule, subject, counter, starts, ends)
+        if len(self._places) >= PLACES_MAX:
+            self._places.clear()
+        self._places[rule.budget_id, subject] = place
+        return place
+
+
+def _subject(rule: BudgetRule, call: Attribution) -> str | None:
+    """The subject that this budget counts for the call, or None if it does not concern the call."""
+    if rule.scope is Scope.TENANT:
+        return TENANT_SUBJECT
+    if rule.scope is Scope.TAG:
+        value = call.tags.get(rule.tag or "", "")
+        wanted = rule.subject if rule.subject == EACH else rule.subject.partition("=")[2]
+    else:
+        value = getattr(call, rule.scope.value)
+        wanted = rule.subject
+    if not value or wanted not in (EACH, value):
+        return None
+    return str(value)
+
+
+def is_rate(rule: BudgetRule) -> bool:
+    """Whether the budget is a rate by the minute, which lives in Redis alone."""
+    return rule.window is WindowKind.MINUTE

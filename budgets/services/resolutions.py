@@ -1,0 +1,256 @@
+"""Settle, void and presume: group commit into PostgreSQL, then the apply in Redis; docs/escrow.md, "Resolving"."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import psycopg
+
+from budgets.domain.authorization import Hold
+from budgets.domain.policy import Metric
+from budgets.domain.pricing_rates import Usage
+from budgets.services.epochs import EpochDirectory
+from budgets.services.grants import Grants
+from budgets.stores.postgres.money import MoneyStore, Row, StorageUnavailable
+from budgets.stores.redis.connection import Argument, NoScript, RedisConnection, RedisError, RedisUnavailable
+from budgets.stores.redis.keys import shard_of
+
+log = logging.getLogger(__name__)
+
+BATCH_MAX = 500
+QUEUE_MAX = 20_000
+
+
+class SettleConflict(Exception):
+    """The hold was resolved otherwise before: settled with another usage, or not open to this transition."""
+
+    def __init__(self, state: str) -> None:
+        super().__init__(f"this hold is {state} already, with other contents")
+        self.state = state
+
+
+class Overloaded(Exception):
+    """More resolutions are waiting than can be committed soon; nothing was recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is recorded of a hold now. Amounts in nano-USD; `replayed`: this call changed nothing."""
+
+    state: str
+    cost_nano: int
+    held_nano: int
+    replayed: bool
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a caller says of a call: `usage` None and `cost_nano` None means that nothing was seen of it."""
+
+    state: str
+    cost_nano: int
+    tokens: int
+    requests: int
+    usage: Usage | None = None
+    reported_model: str = ""
+    outcome: str = "ok"
+    latency_ms: int | None = None
+    flags: tuple[str, ...] = ()
+    note: str = ""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    hold: Hold
+    report: Report
+    item: Row
+    answer: asyncio.Future[Outcome]
+
+
+def presumption(hold: Hold, *, flags: tuple[str, ...] = (), outcome: str = "expired") -> Report:
+    """What is presumed of a hold that nobody settled: all of it."""
+    body = hold.body
+    tokens = body.input_tokens + body.n * body.max_output_tokens
+    return Report("presumed", body.cost_nano, tokens, 1, outcome=outcome, flags=flags)
+
+
+def void() -> Report:
+    """A call that never reached the provider: nothing was used."""
+    return Report("voided", 0, 0, 0, outcome="void")
+
+
+def _digest(report: Report) -> str:
+    told = [report.state, report.cost_nano, report.tokens, report.usage]
+    return hashlib.blake2b(msgspec.json.encode(told), digest_size=16).hexdigest()
+
+
+def _posted(hold: Hold, report: Report, *, rate: bool) -> list[int]:
+    """What the report posts to the hold's counters of one kind, in their order and units."""
+    counters = [c for c in hold.body.counters if c.rate is rate]
+    if report.state == "presumed":
+        return [0 if c.released_on_expiry else c.amount for c in counters]
+    actual = {Metric.USD: report.cost_nano, Metric.TOKENS: report.tokens, Metric.REQUESTS: report.requests}
+    return [actual[Metric(c.metric)] for c in counters]
+
+
+def item_of(hold: Hold, report: Report) -> Row:
+    """The row that `nb_resolve` takes; sql/resolve.sql tells its shape."""
+    body = hold.body
+    pairs = [(c, inc) for c, inc in zip(body.counters, hold.incarnations, strict=True) if not c.rate]
+    month = datetime.fromtimestamp(hold.placed_ms / 1000, UTC).date().replace(day=1)
+    return {
+        "hold": body.hold_id,
+        "month": month.isoformat(),
+        "tenant": body.tenant_id,
+        "shard": shard_of(body.tenant_id),
+        "epoch": body.epoch_id,
+        "state": report.state,
+        "flags": list(report.flags),
+        "digest": _digest(report),
+        "counters": [c.counter_id for c, _ in pairs],
+        "incs": [inc for _, inc in pairs],
+        "held": [c.amount for c, _ in pairs],
+        "posted": _posted(hold, report, rate=False),
+        "held_cost": body.cost_nano,
+        "cost": report.cost_nano,
+        "tokens": report.tokens,
+        "requests": report.requests,
+        "placed_at": hold.placed_ms,
+        "key": body.key_id,
+        "project": body.project,
+        "customer": body.customer,
+        "end_user": body.user,
+        "run": body.run,
+        "plan": body.plan,
+        "tags": body.tags,
+        "provider": body.provider,
+        "model": body.model,
+        "reported_model": report.reported_model,
+        "price_id": body.price_id,
+        "usage": report.usage,
+        "outcome": report.outcome,
+        "latency_ms": report.latency_ms,
+        "note": report.note,
+    }
+
+
+class Resolutions:
+    """Commits resolutions in groups and applies them to Redis afterwards."""
+
+    def __init__(
+        self,
+        *,
+        store: MoneyStore,
+        redis: RedisConnection,
+        epochs: EpochDirectory,
+        grants: Grants,
+        on_apply: Callable[[Hold], None] = lambda _: None,
+    ) -> None:
+        self._store, self._redis, self._epochs, self._grants = store, redis, epochs, grants
+        self._on_apply = on_apply
+        self._queue: deque[_Waiting] = deque()
+        self._committing: asyncio.Task[None] | None = None
+
+    async def resolve(self, hold: Hold, report: Report) -> Outcome:
+        """Records what became of a hold; returns once PostgreSQL has it and Redis was told.
+
+        Raises SettleConflict, StorageUnavailable (nothing recorded, or unknown: repeat it), Overloaded.
+        """
+        if len(self._queue) >= QUEUE_MAX:
+            raise Overloaded(f"{QUEUE_MAX} resolutions are waiting already")
+        waiting = _Waiting(hold, report, item_of(hold, report), asyncio.get_running_loop().create_future())
+        self._queue.append(waiting)
+        if self._committing is None or self._committing.done():
+            self._committing = asyncio.create_task(self._work())
+        return await asyncio.shield(waiting.answer)
+
+    async def _work(self) -> None:
+        while self._queue:
+            batch: dict[UUID, _Waiting] = {}
+            # One statement may touch a hold once; its duplicate waits for the next group.
+            while self._queue and len(batch) < BATCH_MAX and self._queue[0].hold.body.hold_id not in batch:
+                waiting = self._queue.popleft()
+                batch[waiting.hold.body.hold_id] = waiting
+            await self._commit(list(batch.values()))
+
+    async def _commit(self, batch: list[_Waiting]) -> None:
+        try:
+            answer = await self._store.resolve([waiting.item for waiting in batch])
+        except psycopg.Error as error:
+            if len(batch) == 1:
+                # A poison row: it fails alone, and loudly, since what it says is lost unless somebody looks.
+                log.exception("resolution of hold %s was refused", batch[0].hold.body.hold_id)
+                batch[0].answer.set_exception(StorageUnavailable(f"the ledger refused it: {type(error).__name__}"))
+                return
+            middle = len(batch) // 2
+            await self._commit(batch[:middle])
+            await self._commit(batch[middle:])
+            return
+        except StorageUnavailable as error:
+            for waiting in batch:
+                waiting.answer.set_exception(StorageUnavailable(str(error)))
+            return
+        rows = {UUID(row["hold"]): row for row in answer["results"]}
+        applies = [self._apply(w, rows[w.hold.body.hold_id]) for w in batch]
+        task = asyncio.gather(*applies, self._grants.deliver(answer["messages"]))
+        # The next group commits while these applies are on their way; callers are answered when theirs is done.
+        task.add_done_callback(lambda done: _answer(batch, rows, done))
+
+    async def _apply(self, waiting: _Waiting, row: Row) -> None:
+        """Tells Redis the first posting, for the counters whose first resolution took the live branch.
+
+        With none of those it only deletes the hold. What does not arrive is repeated by the sweeper.
+        """
+        hold, live = waiting.hold, row["live"]
+        epoch = self._epochs.by_id(hold.body.epoch_id, hold.body.tenant_id)
+        if row["outcome"] == "conflict" or live is None or epoch is None:
+            return
+        keys = [epoch.keys.hold(hold.body.hold_id), epoch.keys.expiries]
+        args: list[Argument] = [str(hold.body.hold_id)]
+        escrow, rates = iter(zip(live, row["first"], strict=True)), iter(_posted(hold, waiting.report, rate=True))
+        for counter, incarnation in zip(hold.body.counters, hold.incarnations, strict=True):
+            if counter.rate:
+                keys.append(epoch.keys.rate(counter.counter_id))
+                args += ["0", counter.amount, next(rates)]
+                continue
+            lives, first = next(escrow)
+            if lives:
+                keys.append(epoch.keys.counter(counter.counter_id))
+                args += [incarnation, counter.amount, first]
+        try:
+            await self._redis.evalsha(epoch.scripts.resolve, keys, args)
+        except (RedisUnavailable, NoScript) as error:
+            log.info("an apply did not arrive: %s", error)
+        except RedisError:
+            log.exception("Redis refused an apply")
+        self._on_apply(hold)
+
+    async def idle(self) -> None:
+        """Waits until everything queued is committed (shutdown)."""
+        if self._committing is not None:
+            await self._committing
+
+
+def _answer(batch: list[_Waiting], rows: dict[UUID, Row], done: asyncio.Future[Any]) -> None:
+    if not done.cancelled() and (error := done.exception()) is not None:
+        log.error("an apply failed after its commit; the sweeper repeats it", exc_info=error)
+    for waiting in batch:
+        if waiting.answer.done():
+            continue
+        row = rows[waiting.hold.body.hold_id]
+        if row["outcome"] == "conflict":
+            waiting.answer.set_exception(SettleConflict(row["state"]))
+        else:
+            waiting.answer.set_result(
+                Outcome(row["state"], row["cost"], row["held_cost"], row["outcome"] == "replayed", row["revision"])
+            )

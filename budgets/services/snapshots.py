@@ -1,0 +1,132 @@
+"""The policies that a gateway holds in memory: found by API key, polled for changes, fenced by version in Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from uuid import UUID
+
+from budgets.domain import policy as policies
+from budgets.domain.demands import Matcher
+from budgets.domain.policy import KeyRecord, Policy
+from budgets.services.epochs import EpochDirectory
+from budgets.stores.postgres.money import MoneyStore, StorageUnavailable
+from budgets.stores.redis.connection import RedisConnection, RedisError, RedisUnavailable
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 2.0
+TENANTS_MAX = 10_000
+UNKNOWN_MAX = 10_000
+UNKNOWN_SECONDS = 2.0
+
+
+class Snapshot:
+    """A tenant's policy with what is derived from it."""
+
+    __slots__ = ("keys", "matcher", "policy", "projects")
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.matcher = Matcher(policy)
+        self.keys: dict[bytes, KeyRecord] = {key.digest: key for key in policy.keys}
+        self.projects = frozenset(policy.projects)
+
+
+class Snapshots:
+    """Policies by tenant and by key digest. Bounded: the least recently used tenant leaves first."""
+
+    def __init__(self, *, store: MoneyStore, redis: RedisConnection, epochs: EpochDirectory) -> None:
+        self._store, self._redis, self._epochs = store, redis, epochs
+        self._by_tenant: OrderedDict[UUID, Snapshot] = OrderedDict()
+        self._tenant_of: dict[bytes, UUID] = {}
+        self._unknown: OrderedDict[bytes, float] = OrderedDict()
+        self._polling: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Goes on polling for newer versions."""
+        self._polling = asyncio.create_task(self._poll())
+
+    async def stop(self) -> None:
+        """Stops polling."""
+        if self._polling is not None:
+            self._polling.cancel()
+
+    def get(self, tenant_id: UUID) -> Snapshot | None:
+        """The tenant's policy if it is held."""
+        return self._by_tenant.get(tenant_id)
+
+    async def by_key(self, digest: bytes) -> tuple[Snapshot, KeyRecord] | None:
+        """The policy and the record of a key, revoked and expired ones included; None if no tenant knows it.
+
+        Raises StorageUnavailable if the key is not held and PostgreSQL cannot be asked.
+        """
+        tenant = self._tenant_of.get(digest)
+        if tenant is not None and (snapshot := self._by_tenant.get(tenant)) is not None:
+            record = snapshot.keys.get(digest)
+            if record is not None:
+                return snapshot, record
+        now = asyncio.get_running_loop().time()
+        if self._unknown.get(digest, 0.0) > now:
+            return None
+        row = await self._store.policy_by_key(digest)
+        if row is None:
+            # Remembered for moments only: a key that was just issued must work at once elsewhere, and soon here.
+            self._unknown[digest] = now + UNKNOWN_SECONDS
+            if len(self._unknown) > UNKNOWN_MAX:
+                self._unknown.popitem(last=False)
+            return None
+        snapshot = self._keep(row[2])
+        record = snapshot.keys.get(digest)
+        return (snapshot, record) if record is not None else None
+
+    def _keep(self, body: bytes) -> Snapshot:
+        policy = policies.decode(body)
+        held = self._by_tenant.get(policy.tenant_id)
+        if held is not None and held.policy.version >= policy.version:
+            return held
+        snapshot = Snapshot(policy)
+        self._by_tenant[policy.tenant_id] = snapshot
+        self._by_tenant.move_to_end(policy.tenant_id)
+        for digest in snapshot.keys:
+            self._tenant_of[digest] = policy.tenant_id
+        if len(self._by_tenant) > TENANTS_MAX:
+            _, dropped = self._by_tenant.popitem(last=False)
+            for digest in dropped.keys:
+                self._tenant_of.pop(digest, None)
+        return snapshot
+
+    async def refresh(self, tenant_id: UUID, *, seen: int) -> None:
+        """Reads the tenant's policy anew because a script called ours stale; `seen` is the version Redis knows, 0: none.
+
+        Raises StorageUnavailable.
+        """
+        held = self._by_tenant.get(tenant_id)
+        for _, _, body in await self._store.policies_newer([(tenant_id, held.policy.version if held else -1)]):
+            held = self._keep(body)
+        if seen == 0 and held is not None:
+            await self._announce(tenant_id, held.policy.version)
+
+    async def _announce(self, tenant_id: UUID, version: int) -> None:
+        epoch = self._epochs.current(tenant_id)
+        if epoch is None:
+            return
+        try:
+            await self._redis.evalsha(epoch.scripts.version, [epoch.keys.policy(tenant_id)], [version])
+        except (RedisUnavailable, RedisError) as error:
+            log.info("a policy version did not arrive: %s", error)
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            try:
+                held = [(tenant, snapshot.policy.version) for tenant, snapshot in self._by_tenant.items()]
+                if not held:
+                    continue
+                for tenant, version, body in await self._store.policies_newer(held):
+                    # The message that should have raised the version was lost, or is on its way.
+                    self._keep(body)
+                    await self._announce(tenant, version)
+            except StorageUnavailable as error:
+                log.warning("policies cannot be read: %s", error)
