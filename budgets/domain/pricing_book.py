@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -33,6 +33,10 @@ _FAMILY = re.compile(r"[a-z]+")
 _NOT_TEXT: Final = frozenset(
     {"output_audio_tokens", "output_image_tokens", "output_video_tokens", *AUDIO_HOUR_UNITS.values()}
 )
+
+
+Pattern = dict[str, Any]
+"""A pattern in the form of `pricing_match`."""
 
 
 class PriceEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -57,7 +61,7 @@ class ModelEntry(msgspec.Struct, frozen=True, array_like=True):
     """One model of a provider, with the pattern that recognises its other names, and its prices."""
 
     model: str
-    pattern: msgspec.Raw | None
+    pattern: Pattern | None
     deprecated: bool
     context_window: int | None
     prices: tuple[PriceEntry, ...]
@@ -70,8 +74,8 @@ class ProviderEntry(msgspec.Struct, frozen=True, array_like=True):
     """
 
     provider: str
-    provider_pattern: msgspec.Raw | None
-    model_pattern: msgspec.Raw | None
+    provider_pattern: Pattern | None
+    model_pattern: Pattern | None
     fallback_providers: tuple[str, ...]
     models: tuple[ModelEntry, ...]
 
@@ -120,9 +124,7 @@ class Model:
     def __init__(self, provider: str, entry: ModelEntry) -> None:
         self.provider = provider
         self.entry = entry
-        self.matches: Matcher | None = (
-            compile_pattern(msgspec.json.decode(entry.pattern)) if entry.pattern else None
-        )
+        self.matches: Matcher | None = _matcher(entry.pattern)
         self._periods: tuple[Period, ...] | None = None
 
     @property
@@ -179,7 +181,7 @@ def _periods(provider: str, entry: ModelEntry) -> Iterator[Period]:
                     price_id=max(p.price_id for p in now),
                 )
             except ValueError:
-                # A unit from a newer release, or a tier without a base: the model is unpriced, not half priced.
+                # A unit of a newer release, or a tier without a base: better no price than half of one.
                 continue
             yield Period(start, end, first, last, rates)
 
@@ -204,8 +206,8 @@ class _Provider:
         return next((m for m in self.models if m.matches is not None and m.matches(name)), None)
 
 
-def _matcher(pattern: msgspec.Raw | None) -> Matcher | None:
-    return compile_pattern(msgspec.json.decode(pattern)) if pattern else None
+def _matcher(pattern: Pattern | None) -> Matcher | None:
+    return compile_pattern(pattern) if pattern else None
 
 
 class PriceBook:
