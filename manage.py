@@ -32,7 +32,8 @@ def main() -> None:
 
     command = sys.argv[1] if len(sys.argv) > 1 else ""
     try:
-        if command not in WITHOUT_SERVERS and not {"--help", "-h"} & set(sys.argv):
+        needed = command not in WITHOUT_SERVERS or (command == "check" and "--database" in sys.argv)
+        if needed and not {"--help", "-h"} & set(sys.argv):
             from noburn.runtime.usage import use_servers
 
             use_servers()

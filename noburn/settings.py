@@ -22,8 +22,9 @@ from django.core.exceptions import ImproperlyConfigured
 from noburn.runtime.databases import database_settings
 from noburn.runtime.errors import RuntimeProblem
 from noburn.runtime.home import Home
+from noburn.runtime.names import APP, GATEWAY, OWNER
 from noburn.runtime.secrets import load_secrets
-from noburn.runtime.servers import APP, GATEWAY, OWNER, Broker, Counters, Postgres
+from noburn.runtime.servers import Broker, Counters, Postgres
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -152,6 +153,23 @@ X_FRAME_OPTIONS = "DENY"
 # Only behind a proxy that sets this header itself.
 if env.bool("TRUST_FORWARDED_PROTO", default=False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+# --- Celery -----------------------------------------------------------------------------------------------
+CELERY_BROKER_URL = BROKER_URL
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_IGNORE_RESULT = True
+# A task whose worker dies runs again; every task survives that.
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_TASK_DEFAULT_QUEUE = "default"
+CELERY_TASK_QUEUES: dict[str, dict[str, str]] = {"default": {}, "money": {}}
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 600}
+# The schedule lives in memory: a file of it may be torn by a kill, and losing it costs one early run.
+CELERY_BEAT_SCHEDULER = "celery.beat:Scheduler"
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 
 LOGGING = {
     "version": 1,

@@ -1,1 +1,191 @@
-"""Boot checks: what noburn needs of PostgreSQL and Redis, and what to do when it is not so."""
+"""Boot checks: what noburn needs of PostgreSQL and Redis, found out by asking them.
+
+A fault of kind `unreachable` may pass by itself; the others need a person, and the message says what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import redis
+from django.core.checks import CheckMessage, Error, Tags, register
+from psycopg.rows import DictRow, dict_row
+
+from noburn.runtime.errors import RuntimeProblem
+
+REDIS_VERSION_MIN = (7, 0)
+POSTGRES_VERSION_MIN = 15
+CONNECT_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that keeps noburn from running safely."""
+
+    id: str
+    message: str
+    hint: str
+    unreachable: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}"
+
+
+def redis_faults(redis_url: str) -> list[Fault]:
+    """Returns what is wrong with the Redis of the counters."""
+    try:
+        with redis.Redis.from_url(redis_url, socket_connect_timeout=CONNECT_SECONDS) as client:
+            server: dict[str, Any] = client.info("server")
+            memory: dict[str, Any] = client.info("memory")
+    except (redis.RedisError, OSError, ValueError) as problem:
+        return [
+            Fault(
+                "noburn.E001",
+                f"Redis does not answer at {_without_password(redis_url)}: {problem}.",
+                "Start it, or correct REDIS_URL; unset it to use the embedded one.",
+                unreachable=True,
+            )
+        ]
+    return version_and_policy_faults(
+        version=str(server.get("redis_version", "0")), policy=str(memory.get("maxmemory_policy", "unknown"))
+    )
+
+
+def version_and_policy_faults(*, version: str, policy: str) -> list[Fault]:
+    """Returns what is wrong with a Redis of this version (as it reports it) and eviction policy."""
+    faults = []
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if numbers < REDIS_VERSION_MIN:
+        faults.append(
+            Fault(
+                "noburn.E002",
+                f"Redis is version {version}; noburn needs 7.0 or later.",
+                "Upgrade it: an older one keeps scripts over a restart, and the epoch fence needs them gone.",
+            )
+        )
+    if policy != "noeviction":
+        faults.append(
+            Fault(
+                "noburn.E003",
+                f"Redis has maxmemory-policy {policy}; it may throw away holds, which are money.",
+                "Run `redis-cli config set maxmemory-policy noeviction`, and put it in its configuration.",
+            )
+        )
+    return faults
+
+
+def role_faults(variable: str, url: str) -> list[Fault]:
+    """Returns what is wrong with the PostgreSQL and the role of `url`, which came from `variable`."""
+    try:
+        with psycopg.connect(url, connect_timeout=CONNECT_SECONDS, row_factory=dict_row) as connection:
+            connection.read_only = True
+            found = connection.execute(_ROLE_QUERY).fetchone()
+    except psycopg.Error as problem:
+        return [
+            Fault(
+                "noburn.E011",
+                f"PostgreSQL does not let us in by {variable}: {str(problem).strip()}.",
+                "Start it, or correct the URL; `python manage.py database roles --help` makes the roles.",
+                unreachable=True,
+            )
+        ]
+    assert found is not None
+    return _faults_of_role(variable, found)
+
+
+_ROLE_QUERY = """
+SELECT current_setting('server_version_num')::int / 10000 AS major,
+       current_setting('server_version') AS version,
+       r.rolname AS role, r.rolsuper AS super, r.rolbypassrls AS bypass,
+       pg_has_role(r.oid, d.datdba, 'MEMBER') AS owns_database,
+       pg_has_role(r.oid, n.nspowner, 'MEMBER') AS owns_schema,
+       EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid
+                    AND pg_has_role(r.oid, c.relowner, 'MEMBER'))
+           AS owns_table
+  FROM pg_roles r, pg_database d, pg_namespace n
+ WHERE r.rolname = current_user AND d.datname = current_database() AND n.nspname = 'public'
+"""
+
+
+def _faults_of_role(variable: str, found: DictRow) -> list[Fault]:
+    faults = []
+    role = found["role"]
+    if found["major"] < POSTGRES_VERSION_MIN:
+        faults.append(
+            Fault(
+                "noburn.E012",
+                f"PostgreSQL is version {found['version']}; noburn needs {POSTGRES_VERSION_MIN} or later.",
+                "Upgrade it.",
+            )
+        )
+    if found["super"]:
+        faults.append(
+            Fault(
+                "noburn.E013",
+                f"{variable} connects as {role}, a superuser: it passes every grant and row-level policy.",
+                "Make the roles with `python manage.py database roles` and use noburn_app or noburn_gateway.",
+            )
+        )
+        # A superuser is a member of everything; saying so again would hide what matters.
+        return faults
+    if found["bypass"]:
+        faults.append(
+            Fault(
+                "noburn.E014",
+                f"{variable} connects as {role}, which has BYPASSRLS.",
+                f"Run `ALTER ROLE {role} NOBYPASSRLS` as an administrator.",
+            )
+        )
+    if found["owns_database"] or found["owns_schema"] or found["owns_table"]:
+        faults.append(
+            Fault(
+                "noburn.E015",
+                f"{variable} connects as {role}, which owns the schema or may act as its owner.",
+                "Migrations run as the owner (DATABASE_OWNER_URL); give the application a role of its own.",
+            )
+        )
+    return faults
+
+
+def server_faults(*, app_url: str, gateway_url: str, redis_url: str) -> list[Fault]:
+    """Returns everything that is wrong with the servers, found in one pass."""
+    checks: list[Callable[[], Sequence[Fault]]] = [
+        lambda: role_faults("DATABASE_URL", app_url),
+        lambda: role_faults("DATABASE_GATEWAY_URL", gateway_url),
+        lambda: redis_faults(redis_url),
+    ]
+    return [fault for check in checks for fault in check()]
+
+
+def require_sound_servers(*, app_url: str, gateway_url: str, redis_url: str) -> None:
+    """Raises RuntimeProblem, with every fault named, when a server is not fit.
+
+    A server that cannot be reached is no reason: it may come back, and until then calls are answered 503.
+    """
+    faults = server_faults(app_url=app_url, gateway_url=gateway_url, redis_url=redis_url)
+    standing = [str(fault) for fault in faults if not fault.unreachable]
+    if standing:
+        raise RuntimeProblem("\n".join(standing))
+
+
+@register(Tags.database)
+def check_servers(*, databases: Sequence[str] | None = None, **_kwargs: Any) -> list[CheckMessage]:
+    """The same as a Django check: `python manage.py check --database default`."""
+    from django.conf import settings
+
+    if not databases or "default" not in databases:
+        return []
+    faults = server_faults(
+        app_url=settings.DATABASE_URL,
+        gateway_url=settings.DATABASE_GATEWAY_URL,
+        redis_url=settings.REDIS_URL,
+    )
+    return [Error(fault.message, hint=fault.hint, id=fault.id) for fault in faults]
+
+
+def _without_password(url: str) -> str:
+    head, at, tail = url.rpartition("@")
+    return f"{head.split('://')[0]}://…@{tail}" if at else url

@@ -21,7 +21,7 @@ from typing import NoReturn
 from noburn.runtime.errors import RuntimeProblem
 from noburn.runtime.home import Home
 from noburn.runtime.locks import FileLock
-from noburn.runtime.servers import Server, launch_argv, server
+from noburn.runtime.servers import Server, launch_argv, plain_environment, server
 
 START_SECONDS = 60.0
 EARLIER_SERVER_SECONDS = 30.0
@@ -88,6 +88,7 @@ class Keeper:
             ),
             stdin=subprocess.DEVNULL,
             cwd="/",
+            env=plain_environment(),
         )
 
     def _last_words(self) -> str:

@@ -41,7 +41,7 @@ def main() -> None:
         _prctl(PR_SET_PDEATHSIG, order["death_signal"])
         if order.get("parent") and os.getppid() != order["parent"]:
             sys.exit(0)
-    os.execve(order["argv"][0], order["argv"], order.get("environment", dict(os.environ)))  # noqa: S606
+    os.execv(order["argv"][0], order["argv"])  # noqa: S606
 
 
 def _take_lock(path: str, wait_seconds: float) -> None:

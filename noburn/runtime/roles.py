@@ -13,17 +13,16 @@ import sys
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 
-from noburn.runtime.servers import APP, DATABASE, GATEWAY, OWNER
+from noburn.runtime.names import APP, DATABASE, GATEWAY, OWNER
 
-ROLES_VERSION = "1"
 DATABASE_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
 
-def role_statements(passwords: dict[str, str] | None = None) -> list[sql.Composable]:
+def role_statements(passwords: dict[str, str] | None = None) -> list[sql.Composed]:
     """Returns the statements that make or correct the roles; `passwords` go by role name."""
-    statements: list[sql.Composable] = []
+    statements: list[sql.Composed] = []
     for role in (OWNER, APP, GATEWAY):
         name = sql.Identifier(role)
         statements.append(
@@ -45,7 +44,7 @@ def role_statements(passwords: dict[str, str] | None = None) -> list[sql.Composa
     return statements
 
 
-def database_statements(database: str) -> list[sql.Composable]:
+def database_statements(database: str) -> list[sql.Composed]:
     """Returns the statements to be run inside the database, by a superuser or its owner's administrator."""
     names = {
         "database": sql.Identifier(database),
@@ -87,7 +86,7 @@ def create_roles(
         if not found:
             # An administrator that is no superuser must be a member of the owner to give a database to it.
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
-    inside = make_conninfo(**{**conninfo_to_dict(admin_url), "dbname": database})
+    inside = make_conninfo(admin_url, dbname=database)
     with psycopg.connect(inside, autocommit=True) as connection:
         for statement in database_statements(database):
             connection.execute(statement)

@@ -21,9 +21,8 @@ from urllib.parse import quote
 
 from noburn.runtime.errors import RuntimeProblem
 from noburn.runtime.home import Home
+from noburn.runtime.names import APP, DATABASE, GATEWAY, OWNER, ROLES_VERSION
 
-DATABASE = "noburn"
-OWNER, APP, GATEWAY = "noburn_owner", "noburn_app", "noburn_gateway"
 NAMES = ("postgres", "counters", "broker")
 
 
@@ -229,6 +228,7 @@ class Postgres(Server):
             timeout=120,
             check=False,
             cwd="/",
+            env=plain_environment(),
         )
         if done.returncode != 0:
             raise RuntimeProblem(f"initdb failed in {fresh}: {done.stderr.strip() or done.stdout.strip()}")
@@ -261,8 +261,6 @@ class Postgres(Server):
 
     def finish(self) -> None:
         """Makes the roles and the database, when this installation has not got the present set yet."""
-        from noburn.runtime.roles import ROLES_VERSION
-
         marker = self.directory / "roles"
         if marker.exists() and marker.read_text() == ROLES_VERSION:
             return
@@ -307,7 +305,6 @@ def launch_argv(
     user: int | None = None,
     reach: list[Path] | None = None,
     death_signal: signal.Signals | None = None,
-    environment: dict[str, str] | None = None,
 ) -> list[str]:
     """Returns the command that runs `argv` by way of launch.py, which says what each argument does."""
     import json
@@ -320,10 +317,14 @@ def launch_argv(
         "reach": [str(path) for path in reach or []],
         "death_signal": int(death_signal) if death_signal else None,
         "parent": os.getpid(),
-        "environment": environment or {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C"},
     }
     script = str(Path(__file__).with_name("launch.py"))
     return [sys.executable, "-I", "-S", script, json.dumps(order)]
+
+
+def plain_environment() -> dict[str, str]:
+    """Returns the environment of the server programs: nothing of ours, and messages in English."""
+    return {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C"}
 
 
 def _package(name: str) -> Path:

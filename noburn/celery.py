@@ -1,0 +1,41 @@
+"""The Celery application: JSON only, late acknowledgement, a queue a purpose, beat from the apps.
+
+An app's `tasks.py` holds its tasks and may hold `BEAT`, entries of the beat schedule by name. Tasks carry ids
+and survive running twice; the broker carries hints only, so a lost one costs time and no money.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from celery import Celery
+from celery.signals import beat_init, celeryd_init
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "noburn.settings")
+
+app = Celery("noburn")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+
+
+@app.on_after_finalize.connect
+def collect_beat_schedule(sender: Celery, **_kwargs: Any) -> None:
+    """Adds each app's `tasks.BEAT` to the schedule."""
+    from importlib import import_module
+    from importlib.util import find_spec
+
+    from django.apps import apps
+
+    for config in apps.get_app_configs():
+        if find_spec(f"{config.name}.tasks") is not None:
+            sender.conf.beat_schedule.update(getattr(import_module(f"{config.name}.tasks"), "BEAT", {}))
+
+
+@celeryd_init.connect
+@beat_init.connect
+def start_servers(**_kwargs: Any) -> None:
+    """Starts the embedded servers for a worker or beat that runs on its own, outside `manage.py serve`."""
+    from noburn.runtime.usage import use_servers
+
+    use_servers()
