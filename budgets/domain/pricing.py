@@ -331,18 +331,14 @@ def _usage_errors(usage: Usage) -> dict[str, str]:
         if name not in ("tool_calls", "service_tier", "units")
     }
     errors = {name: COUNT_MESSAGE for name, count in counts.items() if not 0 <= count <= MAX_COUNT}
-    if usage.cache_write_1h_tokens > usage.cache_write_tokens:
-        errors.setdefault("cache_write_1h_tokens", "must be at most cache_write_tokens, which contains them")
-    if usage.cache_read_tokens + usage.cache_write_tokens > usage.input_tokens:
-        errors.setdefault(
-            "input_tokens", "must be at least cache_read_tokens + cache_write_tokens: it contains both"
-        )
-    if usage.audio_input_tokens > usage.input_tokens:
-        errors.setdefault("audio_input_tokens", "must be at most input_tokens, which contains them")
-    if usage.reasoning_tokens + usage.audio_output_tokens > usage.output_tokens:
-        errors.setdefault(
-            "output_tokens", "must be at least reasoning_tokens + audio_output_tokens: it contains both"
-        )
+    for whole, parts in (
+        ("cache_write_tokens", ("cache_write_1h_tokens",)),
+        ("input_tokens", ("cache_read_tokens", "cache_write_tokens")),
+        ("input_tokens", ("audio_input_tokens",)),
+        ("output_tokens", ("reasoning_tokens", "audio_output_tokens")),
+    ):
+        if whole not in errors and sum(counts[part] for part in parts) > counts[whole]:
+            errors[whole] = f"must be at least {' + '.join(parts)}: it is the total that contains them"
     return errors
 
 

@@ -104,8 +104,8 @@ def add_price(
     """Appends a price and returns its row.
 
     With `new_model` a model that the provider did not have is added under its exact name. With `close_open`
-    an open row that the new one follows ends where it starts, which must not be in the past: calls already made
-    keep their price. Raises BadPrice with every wrong field, PriceOverlap.
+    an open row that the new one follows ends where it starts, which must not be in the past: calls made until
+    then keep their price. Raises BadPrice with every wrong field, PriceOverlap.
     """
     errors = dict(price.errors)
     if now.tzinfo is None:
