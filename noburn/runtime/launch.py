@@ -76,7 +76,8 @@ def _become(user: int, reach: list[str]) -> None:
     os.setresuid(user, user, user)
     if capability is not None:
         _keep_capability(capability)
-    if not all(os.access(path, os.R_OK | os.X_OK) for path in reach):
+    # By effective ids: access() by the real ones leaves capabilities out.
+    if not all(os.access(path, os.R_OK | os.X_OK, effective_ids=True) for path in reach):
         print(f"user {user} cannot reach {' and '.join(reach)}", file=sys.stderr)
         sys.exit(UNREACHABLE_EXIT)
 

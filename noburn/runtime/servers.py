@@ -184,7 +184,7 @@ class Postgres(Server):
 
     @property
     def reach(self) -> list[Path]:
-        return [self.binaries / "postgres", self.socket_directory]
+        return [self.binaries / "postgres", self.socket_directory, self.data]
 
     def url(self, role: str, database: str = DATABASE) -> str:
         return f"postgresql://{role}@/{database}?host={quote(str(self.socket_directory), safe='')}"

@@ -66,7 +66,7 @@ def _programs(host: str) -> list[Program]:
     granian += ["--respawn-failed-workers", "--respawn-interval", "0.5", "--workers-kill-timeout", "4"]
     granian += ["--static-path-route", "/static", "--static-path-mount", str(settings.STATIC_ROOT)]
     granian += ["--log-level", "warning"]
-    celery = [python, "-m", "celery", "-A", "noburn.celery"]
+    celery = [python, "-m", "celery", "--quiet", "-A", "noburn.celery"]
     # Threads: the tasks wait for the databases, and a pool of processes would cost memory and orphans.
     worker = [*celery, "worker", "--queues", "money,default", "--pool", "threads", "--concurrency", "4"]
     worker += ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "WARNING"]
@@ -101,6 +101,8 @@ def _environment() -> dict[str, str]:
         "PORT": str(settings.PORT),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(settings.BASE_DIR), os.environ.get("PYTHONPATH")])),
         "PYTHONUNBUFFERED": "1",
+        # Celery warns root at length on every start; who runs all of noburn as root has decided that already.
+        "PYTHONWARNINGS": os.environ.get("PYTHONWARNINGS", "ignore::RuntimeWarning:celery.platforms"),
     }
 
 
