@@ -247,7 +247,7 @@ class TestFits:
 
 
 AT = datetime(2026, 11, 22, 12, tzinfo=UTC)
-USAGES = [
+USAGES: list[dict[str, Any]] = [
     {"input_tokens": 1234, "output_tokens": 567},
     {"input_tokens": 1, "output_tokens": 1},
     {"input_tokens": 150_000, "output_tokens": 9_999, "cache_read_tokens": 149_000},
@@ -344,7 +344,11 @@ class TestCostAgainstThePackage:
         assert 10 < len(finer) < 60
         for provider, theirs, rates in finer:
             assert rates is not None
-            counts = {"input_tokens": 10**6, "cache_write_tokens": 500_000, "output_tokens": 10**6}
+            counts: dict[str, Any] = {
+                "input_tokens": 10**6,
+                "cache_write_tokens": 500_000,
+                "output_tokens": 10**6,
+            }
             expected = theirs.calc_price(genai.Usage(**counts), provider, genai_request_timestamp=AT)
             off = abs(cost_pico(rates, Usage(**counts)) - expected.total_price * 10**12)
             # Half a pico for each token at most.
