@@ -220,7 +220,7 @@ class TestDearest:
 
 class TestAlternatives:
     def offer(self, **changes: Any) -> list[tuple[str, int]]:
-        call = {
+        call: dict[str, Any] = {
             "at": NOW,
             "input_tokens": 10_000,
             "max_output_tokens": 10_000,
