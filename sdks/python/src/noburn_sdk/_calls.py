@@ -12,7 +12,6 @@ Ending = Literal["nothing", "void", "cut", "unsettled"]
 
 _CHAIN_MAX = 10
 
-
 _PROVIDERS = ("openai", "anthropic", "litellm", "google.genai", "mistralai", "cohere", "groq", "together")
 """Packages whose exceptions are known to be about the provider call, not about anything else in the block."""
 

@@ -2,7 +2,7 @@
 
 OpenAI's models are counted exactly by their public ranks, with the chat framing on top; Claude by the bound
 that was measured for its generation. What is unknown makes the bound larger: a model without known ranks, and
-any model without the extra `noburn_sdk[tokens]` being installed, counts as many tokens as UTF-8 bytes, which no
+any model where the extra `noburn_sdk[tokens]` is missing, counts as many tokens as UTF-8 bytes, which no
 byte-level tokenizer exceeds.
 """
 

@@ -67,7 +67,7 @@ _NAMES = frozenset(item.name for item in fields(Usage))
 _RESPONSES_TOOLS = {
     "web_search_call": "web_search",
     "file_search_call": "file_search",
-    "code_interpreter_call": "code_interpreter",
+    "code_interpreter_call": "code_execution",
 }
 
 
