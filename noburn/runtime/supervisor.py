@@ -50,11 +50,17 @@ class Supervisor:
     """Keeps programs running until SIGINT, SIGTERM or `stop`. Times are monotonic seconds."""
 
     def __init__(
-        self, programs: list[Program], *, environment: dict[str, str], output: IO[str] = sys.stdout
+        self,
+        programs: list[Program],
+        *,
+        environment: dict[str, str] | None,
+        output: IO[str] = sys.stdout,
+        stop_seconds: float = STOP_SECONDS,
     ) -> None:
         self._children = [Child(program) for program in programs]
         self._environment = environment
         self._output = output
+        self._stop_seconds = stop_seconds
         self._writing = threading.Lock()
         self._width = max(len(program.name) for program in programs)
         self._wakeup_read, self._wakeup_write = os.pipe()
@@ -142,7 +148,7 @@ class Supervisor:
         for process in alive:
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
-        deadline = time.monotonic() + STOP_SECONDS
+        deadline = time.monotonic() + self._stop_seconds
         for process in alive:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.0, deadline - time.monotonic()))
