@@ -1,7 +1,8 @@
 """The signed authorization of a placed hold: everything a settlement needs, so that none ever depends on Redis.
 
-Form: `nba1.<key id>.<base64url of the envelope>.<base64url of HMAC-SHA256 over all before>`. The algorithm follows from the
-prefix and the key id, never from the token's contents. Keys stay in the keyring for 400 days after their last use.
+Form: `nba1.<key id>.<base64url of the envelope>.<base64url of HMAC-SHA256 over all before>`. The algorithm
+follows from the prefix and the key id, never from the token's contents. Keys stay in
+the keyring for 400 days after their last use.
 """
 
 from __future__ import annotations
@@ -123,6 +124,8 @@ class Keyring:
         except (binascii.Error, ValueError) as error:
             raise InvalidAuthorization("not an authorization of this installation") from error
         if not hmac.compare_digest(mac, self._mac(parts[1], token[: -len(parts[3]) - 1])):
-            raise InvalidAuthorization("its signature does not match: it was altered, or another installation made it")
+            raise InvalidAuthorization(
+                "its signature does not match: it was altered, or another installation made it"
+            )
         read = _decode_envelope(envelope)
         return Hold(_decode_body(read.body), read.placed_ms, read.expires_ms, read.incarnations)

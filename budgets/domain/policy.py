@@ -76,8 +76,8 @@ class BudgetRule(msgspec.Struct, frozen=True, array_like=True):
     """One budget. `limit` is in the metric's unit and only a default: an override may replace it per subject.
 
     `subject` is EACH for a template, else the one subject; a tag's subject is `name=value` and a tag template
-    names its tag in `tag`. `time_zone` None: the tenant's. `release_on_expiry` marks the soft mode in which an expired hold
-    gives its amount back. `version` rises with every edit: a counter loaded under an older one is refreshed.
+    names its tag in `tag`. `time_zone` None: the tenant's. `release_on_expiry` marks the soft mode in which an
+    expired hold gives its amount back. `version` rises with every edit: a counter loaded under an older one is refreshed.
     """
 
     budget_id: UUID

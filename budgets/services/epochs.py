@@ -56,6 +56,10 @@ class EpochDirectory:
         """The open epoch of a tenant's shard as last seen."""
         return self._by_shard.get(shard_of(tenant_id))
 
+    def any_open(self) -> bool:
+        """Whether any shard has an open epoch."""
+        return bool(self._by_shard)
+
     def by_id(self, epoch_id: UUID, tenant_id: UUID) -> Epoch | None:
         """The tenant's epoch if it is still the one with this id."""
         epoch = self.current(tenant_id)

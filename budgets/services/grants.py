@@ -106,10 +106,19 @@ class Grants:
         epoch = self._epochs.by_id(UUID(message["epoch"]), tenant)
         if epoch is None:
             return
-        args = [message["inc"], message["seq"], message["total"], message["pf"], message["bv"], message["lim"]]
+        args = [
+            message["inc"],
+            message["seq"],
+            message["total"],
+            message["pf"],
+            message["bv"],
+            message["lim"],
+        ]
         keys = [epoch.keys.epoch, epoch.keys.counter(counter)]
         try:
-            reply = await self._redis.evalsha(epoch.scripts.load, keys, [*args, "1" if message["create"] else "0"])
+            reply = await self._redis.evalsha(
+                epoch.scripts.load, keys, [*args, "1" if message["create"] else "0"]
+            )
         except (RedisUnavailable, NoScript) as error:
             log.info("a load message did not arrive: %s", error)
             return
@@ -126,7 +135,9 @@ class Grants:
     def _acknowledge(self, message: Row, *, seq: int, chunk: int) -> None:
         key = (message["counter"], message["epoch"], message["inc"])
         known = self._acks.get(key)
-        if (known is None and len(self._acks) >= ACKS_PENDING_MAX) or (known is not None and known["seq"] >= seq):
+        if (known is None and len(self._acks) >= ACKS_PENDING_MAX) or (
+            known is not None and known["seq"] >= seq
+        ):
             return
         self._acks[key] = {
             "tenant": message["tenant"],
@@ -155,5 +166,3 @@ class Grants:
         for task in (self._asking, self._acking):
             if task is not None:
                 await task
-
-

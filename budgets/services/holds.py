@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 import logging
@@ -20,7 +19,14 @@ from budgets.services.epochs import CountersUnavailable, Epoch, EpochDirectory
 from budgets.services.grants import Grants, Lack
 from budgets.services.snapshots import Snapshot, Snapshots
 from budgets.services.waiting import Ticket, Waiters
-from budgets.stores.redis.connection import Argument, NoScript, RedisConnection, RedisError, RedisUnavailable, Reply
+from budgets.stores.redis.connection import (
+    Argument,
+    NoScript,
+    RedisConnection,
+    RedisError,
+    RedisUnavailable,
+    Reply,
+)
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +35,9 @@ ROUNDS_MAX = 12
 
 BUSY_RETRY_MS = 100
 FIT_ROUNDS_MAX = 3
+
+
+Admit = Callable[[Snapshot], None]
 
 
 class IdempotencyConflict(Exception):
@@ -124,19 +133,24 @@ class Holds:
         text = tenant_id.bytes + idempotency_key.encode()
         return UUID(bytes=hmac.digest(self._pepper, text, hashlib.sha256)[:10] + secrets.token_bytes(6))
 
-    async def place(self, tenant_id: UUID, call: Call) -> Placed | Refused:
+    async def place(self, tenant_id: UUID, call: Call, *, admit: Admit = lambda _: None) -> Placed | Refused:
         """Decides about a call and places its hold, waiting up to `wait_ms` for holds in flight.
 
-        Raises CountersUnavailable, StorageUnavailable, IdempotencyConflict, TooManySubjects, TooManyBudgets, TooManyWaiters.
+        `admit` is called with each policy that a try is made under and may raise to refuse: the version fence then
+        makes an edit (a revoked key, a suspended customer) hold for the very next placing.
+        Raises CountersUnavailable, StorageUnavailable, IdempotencyConflict, TooManySubjects, TooManyBudgets,
+        TooManyWaiters.
         """
         deadline = time.monotonic() + call.wait_ms / 1000
         ticket = self._queue_behind(tenant_id, call) if call.wait_ms else None
         try:
             while True:
-                if ticket is not None and not await self._waiters.turn(ticket, seconds=deadline - time.monotonic()):
+                if ticket is not None and not await self._waiters.turn(
+                    ticket, seconds=deadline - time.monotonic()
+                ):
                     # A last try: what it is told now is the truth of now.
-                    return await self._fitting(tenant_id, call)
-                answer = await self._fitting(tenant_id, call)
+                    return await self._fitting(tenant_id, call, admit)
+                answer = await self._fitting(tenant_id, call, admit)
                 if isinstance(answer, Placed) or not answer.busy or time.monotonic() >= deadline:
                     return answer
                 ticket = self._requeue(ticket, answer.standing.place.counter_id)
@@ -160,10 +174,10 @@ class Holds:
             self._waiters.leave(ticket)
         return self._waiters.join(counter_id)
 
-    async def _fitting(self, tenant_id: UUID, call: Call) -> Placed | Refused:
+    async def _fitting(self, tenant_id: UUID, call: Call, admit: Admit) -> Placed | Refused:
         """One try; with `fit`, what does not fit beside what is spent is made smaller instead of refused."""
         bound, cap = call.bound, call.max_output_tokens
-        answer = await self._once(tenant_id, call, bound, cap)
+        answer = await self._once(tenant_id, call, admit, bound, cap)
         for _ in range(FIT_ROUNDS_MAX):
             if isinstance(answer, Placed) or answer.busy or call.fit is None:
                 break
@@ -171,10 +185,12 @@ class Holds:
             if smaller is None or smaller[0] >= cap:
                 break
             cap, bound = smaller
-            answer = await self._once(tenant_id, call, bound, cap)
+            answer = await self._once(tenant_id, call, admit, bound, cap)
         return answer
 
-    async def _once(self, tenant_id: UUID, call: Call, bound: Bound, cap: int) -> Placed | Refused:
+    async def _once(
+        self, tenant_id: UUID, call: Call, admit: Admit, bound: Bound, cap: int
+    ) -> Placed | Refused:
         hold_id = self._hold_id(tenant_id, call.idempotency_key)
         now_ms = _now_ms()
         epoch = self._epochs.current(tenant_id) or await self._epochs.renewed(tenant_id, than=None)
@@ -182,6 +198,7 @@ class Holds:
             snapshot = self._snapshots.get(tenant_id)
             if snapshot is None:
                 raise CountersUnavailable("the tenant's policy is not loaded")
+            admit(snapshot)
             places = snapshot.matcher.places(call.attribution, now_ms=now_ms)
             body = _body(call, snapshot, hold_id, epoch, places, bound, cap)
             packed = encode_body(body)
@@ -200,7 +217,9 @@ class Holds:
                 return self._replayed(call, reply)
             if word == b"DENY":
                 place = places[reply[2] - 1]
-                return Refused(reply[1] == b"busy", Standing(place, reply[4], reply[3], fitted=False), reply[5])
+                return Refused(
+                    reply[1] == b"busy", Standing(place, reply[4], reply[3], fitted=False), reply[5]
+                )
             if word == b"ASK":
                 await self._ask(tenant_id, epoch, places, bound, reply[1:])
             elif word == b"STALE_POLICY":
@@ -256,7 +275,8 @@ class Holds:
         placed_ms, expires_ms = reply[1], reply[2]
         hold = Hold(body, placed_ms, expires_ms, _incarnations(reply[3]))
         standings = tuple(
-            Standing(place, reply[5 + 3 * i], reply[4 + 3 * i], bool(reply[6 + 3 * i])) for i, place in enumerate(places)
+            Standing(place, reply[5 + 3 * i], reply[4 + 3 * i], bool(reply[6 + 3 * i]))
+            for i, place in enumerate(places)
         )
         if call.dry_run:
             return Placed("", None, bound, cap, standings)
@@ -276,7 +296,9 @@ class Holds:
         bound = Bound(body.cost_nano, body.input_tokens + body.n * body.max_output_tokens)
         return Placed(self._sign(hold, packed), hold, bound, body.max_output_tokens, (), replayed=True)
 
-    async def _ask(self, tenant_id: UUID, epoch: Epoch, places: list[Place], bound: Bound, told: list[int]) -> None:
+    async def _ask(
+        self, tenant_id: UUID, epoch: Epoch, places: list[Place], bound: Bound, told: list[int]
+    ) -> None:
         lacks = []
         for i in range(0, len(told), 3):
             place = places[told[i] - 1]
@@ -290,6 +312,28 @@ class Holds:
         if "no_budget" in mine:
             await self._snapshots.refresh(tenant_id, seen=-1)
 
+    async def standings(self, snapshot: Snapshot, attribution: Attribution) -> list[Standing]:
+        """How every budget stands that such a call falls under. Raises CountersUnavailable, StorageUnavailable.
+
+        Asked by a dry run of a call that needs nothing, so it sees what a call would see.
+        """
+        nothing = Bound(0, 0, 0)
+        call = Call(
+            idempotency_key=secrets.token_hex(16),
+            request_digest="",
+            key_id=UUID(int=0),
+            attribution=attribution,
+            price_id="",
+            input_tokens=0,
+            max_output_tokens=0,
+            n=1,
+            bound=nothing,
+            ttl_ms=1,
+            dry_run=True,
+        )
+        answer = await self.place(snapshot.policy.tenant_id, call)
+        return list(answer.standings) if isinstance(answer, Placed) else [answer.standing]
+
     async def extend(self, hold: Hold, *, ttl_ms: int) -> tuple[Hold, str]:
         """Prolongs a hold to `ttl_ms` from now. Raises EpochClosed, HoldGone, HoldTooLong, CountersUnavailable."""
         body = hold.body
@@ -298,17 +342,23 @@ class Holds:
             await self._epochs.reload()
             epoch = self._epochs.by_id(body.epoch_id, body.tenant_id)
         if epoch is None:
-            raise EpochClosed("the counters were recovered since: this hold stays as it is until it is settled")
+            raise EpochClosed(
+                "the counters were recovered since: this hold stays as it is until it is settled"
+            )
         keys = [epoch.keys.epoch, epoch.keys.hold(body.hold_id), epoch.keys.expiries]
         args: list[Argument] = [str(body.hold_id), ttl_ms, MAX_HOLD_LIFE_SECONDS * 1000]
         try:
             reply = await self._redis.evalsha(epoch.scripts.extend, keys, args)
         except NoScript as error:
-            raise EpochClosed("the counters are being recovered: this hold stays as it is until it is settled") from error
+            raise EpochClosed(
+                "the counters are being recovered: this hold stays as it is until it is settled"
+            ) from error
         except (RedisUnavailable, RedisError) as error:
             raise CountersUnavailable(str(error)) from error
         if reply[0] == b"FENCED":
-            raise EpochClosed("the counters are being recovered: this hold stays as it is until it is settled")
+            raise EpochClosed(
+                "the counters are being recovered: this hold stays as it is until it is settled"
+            )
         if reply[0] == b"GONE":
             raise HoldGone("no such hold is open: it was resolved, or it expired")
         if reply[0] == b"TOO_LONG":

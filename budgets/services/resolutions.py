@@ -190,7 +190,9 @@ class Resolutions:
             if len(batch) == 1:
                 # A poison row: it fails alone, and loudly, since what it says is lost unless somebody looks.
                 log.exception("resolution of hold %s was refused", batch[0].hold.body.hold_id)
-                batch[0].answer.set_exception(StorageUnavailable(f"the ledger refused it: {type(error).__name__}"))
+                batch[0].answer.set_exception(
+                    StorageUnavailable(f"the ledger refused it: {type(error).__name__}")
+                )
                 return
             middle = len(batch) // 2
             await self._commit(batch[:middle])
@@ -217,7 +219,10 @@ class Resolutions:
             return
         keys = [epoch.keys.hold(hold.body.hold_id), epoch.keys.expiries]
         args: list[Argument] = [str(hold.body.hold_id)]
-        escrow, rates = iter(zip(live, row["first"], strict=True)), iter(_posted(hold, waiting.report, rate=True))
+        escrow, rates = (
+            iter(zip(live, row["first"], strict=True)),
+            iter(_posted(hold, waiting.report, rate=True)),
+        )
         for counter, incarnation in zip(hold.body.counters, hold.incarnations, strict=True):
             if counter.rate:
                 keys.append(epoch.keys.rate(counter.counter_id))
@@ -252,5 +257,7 @@ def _answer(batch: list[_Waiting], rows: dict[UUID, Row], done: asyncio.Future[A
             waiting.answer.set_exception(SettleConflict(row["state"]))
         else:
             waiting.answer.set_result(
-                Outcome(row["state"], row["cost"], row["held_cost"], row["outcome"] == "replayed", row["revision"])
+                Outcome(
+                    row["state"], row["cost"], row["held_cost"], row["outcome"] == "replayed", row["revision"]
+                )
             )

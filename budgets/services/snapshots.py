@@ -103,7 +103,9 @@ class Snapshots:
         Raises StorageUnavailable.
         """
         held = self._by_tenant.get(tenant_id)
-        for _, _, body in await self._store.policies_newer([(tenant_id, held.policy.version if held else -1)]):
+        for _, _, body in await self._store.policies_newer(
+            [(tenant_id, held.policy.version if held else -1)]
+        ):
             held = self._keep(body)
         if seen == 0 and held is not None:
             await self._announce(tenant_id, held.policy.version)

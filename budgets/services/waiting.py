@@ -6,6 +6,8 @@ import asyncio
 from collections import deque
 from uuid import UUID
 
+from budgets.domain.authorization import Hold
+
 POLL_SECONDS = 0.05
 """How often the first waiter looks by itself, since other gateways free budget too."""
 
@@ -61,6 +63,11 @@ class Waiters:
         queue = self._queues.get(counter_id)
         if queue:
             queue[0].turn.set()
+
+    def freed(self, hold: Hold) -> None:
+        """Wakes the first waiter of each counter that a resolved hold was on."""
+        for counter in hold.body.counters:
+            self.wake(counter.counter_id)
 
     async def turn(self, ticket: Ticket, *, seconds: float) -> bool:
         """Waits until it is this ticket's turn to try. False when `seconds` ran out first."""

@@ -102,7 +102,7 @@ class RedisConnection:
             protocol = await self._connect()
         if len(protocol.waiting) >= PENDING_MAX:
             raise RedisUnavailable(f"{PENDING_MAX} calls are under way already")
-        return await protocol.send(hiredis.pack_command(command))  # type: ignore[arg-type]
+        return await protocol.send(hiredis.pack_command(command))
 
     def evalsha(self, sha: str, keys: list[str], args: list[Argument]) -> Awaitable[Reply]:
         """Runs a loaded script."""
@@ -119,10 +119,12 @@ class RedisConnection:
                         _, protocol = await loop.create_unix_connection(_Protocol, url.path)
                     else:
                         host, port = url.hostname or "127.0.0.1", url.port or 6379
-                        _, protocol = await loop.create_connection(_Protocol, host, port, ssl=url.scheme == "rediss" or None)
+                        _, protocol = await loop.create_connection(
+                            _Protocol, host, port, ssl=url.scheme == "rediss" or None
+                        )
                     if url.password:
                         user = [unquote(url.username)] if url.username else []
-                        await protocol.send(hiredis.pack_command(("AUTH", *user, unquote(url.password))))
+                        await protocol.send(hiredis.pack_command(("AUTH", *user, unquote(url.password)))  # type: ignore[arg-type])
             except (OSError, TimeoutError) as error:
                 raise RedisUnavailable(f"cannot reach Redis: {error}") from error
             self._protocol = protocol

@@ -27,7 +27,9 @@ class ScriptSet:
     def __init__(self, epoch_id: UUID) -> None:
         self.texts: dict[str, str] = {name: _source(name).replace("@EPOCH@", epoch_id.hex) for name in NAMES}
         # EVALSHA's name for a script is its SHA-1; nothing here is secret.
-        digests = {n: hashlib.sha1(t.encode(), usedforsecurity=False).hexdigest() for n, t in self.texts.items()}
+        digests = {
+            n: hashlib.sha1(t.encode(), usedforsecurity=False).hexdigest() for n, t in self.texts.items()
+        }
         self.preflight = digests["preflight"]
         self.resolve = digests["resolve"]
         self.load = digests["load"]

@@ -57,6 +57,14 @@ BEGIN
     RETURN FOUND;
 END $$;
 
+-- Redis holds nothing of this closed epoch any more.
+CREATE OR REPLACE FUNCTION nb_epoch_cleaned(p_epoch uuid) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    UPDATE epochs SET cleaned_at = now() WHERE epoch_id = p_epoch AND state = 'closed';
+    RETURN FOUND;
+END $$;
+
 -- Marks incarnations as retired before Redis is told. rows: [{tenant, counter, epoch, inc}].
 CREATE OR REPLACE FUNCTION nb_retire(p_shard integer, p_rows jsonb) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$

@@ -8,6 +8,7 @@ CREATE TABLE epochs (
     created_at timestamptz NOT NULL DEFAULT now(),
     opened_at timestamptz,
     closed_at timestamptz,
+    cleaned_at timestamptz,
     reason text NOT NULL DEFAULT ''
 );
 CREATE UNIQUE INDEX epochs_one_current ON epochs (shard) WHERE state <> 'closed';

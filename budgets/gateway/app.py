@@ -1,0 +1,354 @@
+"""The gateway: an ASGI application for the data plane, without the ORM and without Django's request handling."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, MutableMapping
+from datetime import UTC, datetime
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from budgets.domain.demands import TooManyBudgets
+from budgets.domain.policy import KeyRecord
+from budgets.gateway import reads
+from budgets.gateway.config import GatewayConfig
+from budgets.gateway.preflight import allow_answer, call_of, deny_answer, price, refusal, unpriced, wire_time
+from budgets.gateway.settle import Settlements
+from budgets.gateway.wire import Extend, Preflight, read
+from budgets.services.dataplane import CountersUnavailable, DataPlane, StorageUnavailable
+from budgets.services.holds import (
+    EpochClosed,
+    HoldGone,
+    HoldTooLong,
+    IdempotencyConflict,
+    Placed,
+    TooManySubjects,
+)
+from budgets.services.resolutions import Overloaded
+from budgets.services.snapshots import Snapshot
+from budgets.services.waiting import TooManyWaiters
+from noburn.kit import ids
+from noburn.kit.problems import FieldError, ProblemError, problem, to_bytes
+from tenants.domain import api_keys
+
+log = logging.getLogger(__name__)
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+BODY_MAX: Final = 65_536
+BATCH_BODY_MAX: Final = 4_194_304
+KEY_CHARS_MAX: Final = 255
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Request:
+    """One request, with its body read and bounded."""
+
+    __slots__ = ("body", "headers", "id", "path", "query")
+
+    def __init__(self, scope: Scope, body: bytes, request_id: str) -> None:
+        self.path: str = scope["path"]
+        self.query = dict(parse_qsl(scope["query_string"].decode("latin-1"), max_num_fields=50))
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.body = body
+        self.id = request_id
+
+    @property
+    def idempotency_key(self) -> str:
+        """The Idempotency-Key header. Raises ProblemError if it is missing or too long."""
+        key = self.headers.get(b"idempotency-key", b"").decode("latin-1").strip()
+        if not key:
+            raise ProblemError(
+                problem("idempotency-key-missing", detail="Every POST needs an Idempotency-Key header.")
+            )
+        if len(key) > KEY_CHARS_MAX:
+            detail = f"Idempotency-Key: at most {KEY_CHARS_MAX} characters."
+            raise ProblemError(
+                problem("invalid-request", detail=detail, errors=[FieldError("Idempotency-Key", detail)])
+            )
+        return key
+
+
+Answer = tuple[int, bytes, list[tuple[bytes, bytes]]]
+Handler = Callable[[Request], Awaitable[Answer]]
+
+
+def _json(value: object, status: int = 200) -> Answer:
+    return status, _encode(value), [(b"content-type", b"application/json")]
+
+
+class GatewayApp:
+    """Serves the data plane. Call `startup` before the first request and `shutdown` after the last."""
+
+    PATHS: Final = frozenset(
+        {
+            "/v1/preflight",
+            "/v1/settle",
+            "/v1/settle/batch",
+            "/v1/void",
+            "/v1/remaining",
+            "/v1/prices",
+            "/healthz",
+            "/readyz",
+        }
+    )
+
+    def __init__(self, config: GatewayConfig) -> None:
+        self._config = config
+        self._plane = DataPlane(
+            database_url=config.database_url,
+            redis_url=config.redis_url,
+            pepper=config.pepper,
+            signing_keys=config.signing_keys,
+            signing_kid=config.signing_kid,
+        )
+        self._settlements = Settlements(self._plane.keyring, self._plane.resolutions)
+        self._routes: dict[tuple[str, str], Handler] = {
+            ("POST", "/v1/preflight"): self._preflight,
+            ("POST", "/v1/settle"): self._settle,
+            ("POST", "/v1/settle/batch"): self._settle_batch,
+            ("POST", "/v1/void"): self._void,
+            ("GET", "/v1/remaining"): self._remaining,
+            ("GET", "/v1/prices"): self._prices,
+            ("GET", "/healthz"): self._healthz,
+            ("GET", "/readyz"): self._readyz,
+        }
+
+    def handles(self, path: str) -> bool:
+        """Whether a path belongs to the gateway."""
+        return path in self.PATHS or path.startswith("/v1/holds/")
+
+    async def startup(self) -> None:
+        """Connects and loads what every decision needs."""
+        await self._plane.start()
+
+    async def shutdown(self) -> None:
+        """Commits what is queued and closes every connection."""
+        await self._plane.stop()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = secrets.token_hex(8)
+        try:
+            status, body, headers = await self._answer(scope, receive, request_id)
+        except ProblemError as error:
+            status, body = (
+                error.problem.status,
+                to_bytes(error.problem, request_id, base_url=self._config.base_url),
+            )
+            headers = [(b"content-type", b"application/problem+json")]
+            if status == 503:
+                headers.append((b"retry-after", b"1"))
+        headers.append((b"content-length", str(len(body)).encode()))
+        headers.append((b"x-request-id", request_id.encode()))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _answer(self, scope: Scope, receive: Receive, request_id: str) -> Answer:
+        method, path = scope["method"], scope["path"]
+        handler = self._routes.get((method, path))
+        if handler is None:
+            handler = self._other(method, path)
+        body = await _read_body(receive, BATCH_BODY_MAX if path == "/v1/settle/batch" else BODY_MAX)
+        try:
+            return await handler(Request(scope, body, request_id))
+        except StorageUnavailable as error:
+            detail = "The ledger cannot be reached; nothing was recorded. Repeat the same request."
+            raise ProblemError(problem("storage-unavailable", detail=detail)) from error
+        except CountersUnavailable as error:
+            raise ProblemError(
+                problem("counters-unavailable", detail=f"No decision can be made now: {error}.")
+            ) from error
+        except (TooManyWaiters, Overloaded) as error:
+            raise ProblemError(problem("counters-unavailable", detail=f"Too busy: {error}.")) from error
+        except ProblemError:
+            raise
+        except Exception:
+            log.exception("request %s failed", request_id)
+            raise ProblemError(
+                problem("internal-error", detail="Something is wrong on our side; it was logged.")
+            ) from None
+
+    def _other(self, method: str, path: str) -> Handler:
+        if path.startswith("/v1/holds/") and path.endswith("/extend"):
+            if method == "POST":
+                return self._extend
+        elif path not in self.PATHS:
+            raise ProblemError(problem("not-found", detail=f"There is no {path}."))
+        allowed = sorted({m for m, p in self._routes if p == path} or {"POST"})
+        raise ProblemError(
+            problem("method-not-allowed", detail=f"{path} takes {', '.join(allowed)}, not {method}.")
+        )
+
+    async def _key(
+        self, request: Request, *, scope: str, revoked: bool = False
+    ) -> tuple[Snapshot, KeyRecord]:
+        """The tenant and key of a request. Settlements accept revoked and expired keys of the tenant."""
+        text = request.headers.get(b"authorization", b"").decode("latin-1")
+        scheme, _, secret = text.partition(" ")
+        if scheme.lower() != "bearer" or not secret:
+            raise ProblemError(
+                problem("unauthorized", detail="Send the API key as `Authorization: Bearer nb_live_…`.")
+            )
+        try:
+            digest = api_keys.digest(self._config.pepper, api_keys.parse(secret))
+        except api_keys.BadKey as error:
+            raise ProblemError(problem("unauthorized", detail=f"This is not an API key: {error}.")) from error
+        found = await self._plane.snapshots.by_key(digest)
+        if found is None:
+            raise ProblemError(problem("unauthorized", detail="No tenant knows this API key."))
+        snapshot, record = found
+        if revoked:
+            return found
+        if record.revoked_at is not None:
+            raise ProblemError(
+                problem(
+                    "unauthorized", detail=f"This API key was revoked at {record.revoked_at.isoformat()}."
+                )
+            )
+        if record.expires_at is not None and record.expires_at <= datetime.now(UTC):
+            raise ProblemError(
+                problem("unauthorized", detail=f"This API key expired at {record.expires_at.isoformat()}.")
+            )
+        if scope not in record.scopes:
+            raise ProblemError(problem("forbidden-scope", detail=f"This API key lacks the scope {scope!r}."))
+        return snapshot, record
+
+    async def _preflight(self, request: Request) -> Answer:
+        snapshot, key = await self._key(request, scope="preflight")
+        idempotency_key = request.idempotency_key
+        wanted, unknown = read(request.body, Preflight)
+        warnings = [f"field {name!r} is not known and was ignored" for name in unknown]
+        now, book = datetime.now(UTC), self._plane.books.book
+        if snapshot.policy.suspended:
+            return _json(refusal("customer_suspended", "this tenant is suspended"))
+        priced = price(wanted, snapshot=snapshot, book=book, now=now)
+        if priced is None:
+            return _json(unpriced(wanted, book, now))
+        call, more = call_of(
+            priced, body=request.body, idempotency_key=idempotency_key, snapshot=snapshot, key=key
+        )
+        customer = call.attribution.customer
+        try:
+            answer = await self._plane.holds.place(
+                snapshot.policy.tenant_id, call, admit=lambda current: _admit(current, key, customer)
+            )
+        except TooManyBudgets as error:
+            raise ProblemError(problem("too-many-budgets", detail=f"{error}.")) from error
+        except TooManySubjects as error:
+            raise ProblemError(problem("too-many-subjects", detail=f"{error}.")) from error
+        except IdempotencyConflict as error:
+            raise ProblemError(problem("idempotency-conflict", detail=f"{error}.")) from error
+        except Refusal as stop:
+            return _json(refusal(stop.reason, str(stop)))
+        if isinstance(answer, Placed):
+            self._plane.subjects.seen(snapshot.policy.tenant_id, customer, call.attribution.user)
+            return _json(allow_answer(answer, model=wanted.model, warnings=warnings + more))
+        return _json(deny_answer(answer, priced, book=book, now=now, warnings=warnings))
+
+    async def _settle(self, request: Request) -> Answer:
+        snapshot, _ = await self._key(request, scope="settle", revoked=True)
+        _ = request.idempotency_key
+        return _json(
+            await self._settlements.settle(request.body, snapshot.policy.tenant_id, self._plane.books.book)
+        )
+
+    async def _settle_batch(self, request: Request) -> Answer:
+        snapshot, _ = await self._key(request, scope="settle", revoked=True)
+        _ = request.idempotency_key
+        tenant_id = snapshot.policy.tenant_id
+        return _json(
+            await self._settlements.batch(request.body, tenant_id, self._plane.books.book, request.id)
+        )
+
+    async def _void(self, request: Request) -> Answer:
+        snapshot, _ = await self._key(request, scope="settle", revoked=True)
+        _ = request.idempotency_key
+        return _json(await self._settlements.void(request.body, snapshot.policy.tenant_id))
+
+    async def _extend(self, request: Request) -> Answer:
+        snapshot, _ = await self._key(request, scope="preflight")
+        _ = request.idempotency_key
+        wanted, _unknown = read(request.body, Extend)
+        hold = self._settlements.hold(wanted.authorization, snapshot.policy.tenant_id)
+        hold_id = request.path.removeprefix("/v1/holds/").removesuffix("/extend")
+        if hold_id != ids.encode("hold", hold.body.hold_id):
+            raise ProblemError(problem("not-found", detail="The authorization is not of this hold."))
+        try:
+            longer, token = await self._plane.holds.extend(hold, ttl_ms=wanted.ttl_seconds * 1000)
+        except EpochClosed as error:
+            raise ProblemError(problem("epoch-closed", detail=f"{error}.")) from error
+        except HoldGone as error:
+            raise ProblemError(problem("hold-not-found", detail=f"{error}.")) from error
+        except HoldTooLong as error:
+            raise ProblemError(problem("hold-too-long", detail=f"{error}.")) from error
+        return _json(
+            {"authorization": token, "hold": {"id": hold_id, "expires_at": wire_time(longer.expires_ms)}}
+        )
+
+    async def _remaining(self, request: Request) -> Answer:
+        snapshot, key = await self._key(request, scope="read")
+        standings = await self._plane.holds.standings(
+            snapshot, reads.attribution_of(request.query, snapshot, key)
+        )
+        return _json(reads.remaining_answer(standings))
+
+    async def _prices(self, request: Request) -> Answer:
+        await self._key(request, scope="read")
+        provider, now, book = request.query.get("provider"), datetime.now(UTC), self._plane.books.book
+        etag = book.etag(now, provider=provider).encode()
+        headers = [(b"content-type", b"application/json"), (b"etag", etag)]
+        if request.headers.get(b"if-none-match") == etag:
+            return 304, b"", headers
+        return 200, await asyncio.to_thread(self._plane.books.price_list, provider, now, etag), headers
+
+    async def _healthz(self, _request: Request) -> Answer:
+        return _json({"status": "ok"})
+
+    async def _readyz(self, _request: Request) -> Answer:
+        missing = await self._plane.missing()
+        return (
+            _json({"status": "waiting", "missing": missing}, 503) if missing else _json({"status": "ready"})
+        )
+
+
+class Refusal(Exception):
+    """A refusal that the policy decides before any budget; `reason` as on the wire."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+def _admit(current: Snapshot, key: KeyRecord, customer: str) -> None:
+    """Checks what an edit may have changed since the request came in: the script fences the version it was read under."""
+    record = current.keys.get(key.digest)
+    if record is None or record.revoked_at is not None:
+        raise ProblemError(problem("unauthorized", detail="This API key was revoked."))
+    if current.policy.suspended:
+        raise Refusal("customer_suspended", "this tenant is suspended")
+    if customer and customer in current.policy.suspended_customers:
+        raise Refusal("customer_suspended", f"customer {customer!r} is suspended")
+
+
+async def _read_body(receive: Receive, limit: int) -> bytes:
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if message.get("more_body"):
+        parts, size = [body], len(body)
+        while message.get("more_body") and size <= limit:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ProblemError(problem("invalid-request", detail="The client went away."))
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+        body = b"".join(parts)
+    if len(body) > limit:
+        raise ProblemError(problem("body-too-large", detail=f"At most {limit} bytes of body are read here."))
+    return body

@@ -1,0 +1,168 @@
+"""POST /v1/settle, /v1/settle/batch, /v1/void: what became of a call, told by its authorization."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from budgets.domain.authorization import Hold, InvalidAuthorization, Keyring
+from budgets.domain.pricing import PricingError, cost_nano
+from budgets.domain.pricing_book import PriceBook
+from budgets.domain.pricing_rates import BadUsage, Rates, UnpricedUnit, Usage
+from budgets.gateway.wire import Settle, SettleBatch, Void, read
+from budgets.services.resolutions import Outcome, Report, Resolutions, SettleConflict, presumption, void
+from noburn.kit import ids
+from noburn.kit.money import BadAmount, from_usd, to_usd
+from noburn.kit.problems import FieldError, ProblemError, problem, to_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Settlements:
+    """Translates settlements into reports, and outcomes into answers."""
+
+    keyring: Keyring
+    resolutions: Resolutions
+
+    def hold(self, token: str, tenant_id: UUID) -> Hold:
+        """The hold of an authorization. Another tenant's is as invalid as a forged one. Raises ProblemError."""
+        try:
+            hold = self.keyring.verify(token)
+        except InvalidAuthorization as error:
+            raise ProblemError(problem("invalid-authorization", detail=f"authorization: {error}.")) from error
+        if hold.body.tenant_id != tenant_id:
+            raise ProblemError(
+                problem(
+                    "invalid-authorization",
+                    detail="authorization: not an authorization of this installation.",
+                )
+            )
+        return hold
+
+    async def settle(self, body: bytes, tenant_id: UUID, book: PriceBook) -> dict[str, Any]:
+        """Settles one call."""
+        request, unknown = read(body, Settle)
+        hold = self.hold(request.authorization, tenant_id)
+        report, warnings = report_of(request, hold, book)
+        return answer(await self._resolve(hold, report), warnings + _ignored(unknown))
+
+    async def void(self, body: bytes, tenant_id: UUID) -> dict[str, Any]:
+        """Voids a call that never reached the provider."""
+        request, unknown = read(body, Void)
+        return answer(
+            await self._resolve(self.hold(request.authorization, tenant_id), void()), _ignored(unknown)
+        )
+
+    async def batch(self, body: bytes, tenant_id: UUID, book: PriceBook, request_id: str) -> dict[str, Any]:
+        """Settles up to 1,000 calls and answers item by item, in their order."""
+        request, unknown = read(body, SettleBatch)
+
+        async def one(raw: msgspec.Raw) -> dict[str, Any]:
+            try:
+                return {"status": 200, **await self.settle(bytes(raw), tenant_id, book)}
+            except ProblemError as error:
+                return {
+                    "status": error.problem.status,
+                    "problem": msgspec.Raw(to_bytes(error.problem, request_id)),
+                }
+
+        results = await asyncio.gather(*(one(raw) for raw in request.settlements))
+        return {"results": results, "warnings": _ignored(unknown)}
+
+    async def _resolve(self, hold: Hold, report: Report) -> Outcome:
+        try:
+            return await self.resolutions.resolve(hold, report)
+        except SettleConflict as error:
+            raise ProblemError(
+                problem(
+                    "settle-conflict",
+                    detail=f"Hold {ids.encode('hold', hold.body.hold_id)} is {error.state} already, with other contents.",
+                )
+            ) from error
+
+
+def _ignored(unknown: tuple[str, ...]) -> list[str]:
+    return [f"field {name!r} is not known and was ignored" for name in unknown]
+
+
+def report_of(request: Settle, hold: Hold, book: PriceBook) -> tuple[Report, list[str]]:
+    """What a settlement says, priced at the time when its hold was placed. Raises ProblemError for bad counts."""
+    if request.usage is None and request.cost_usd is None:
+        return presumption(hold, flags=("unseen",), outcome=request.outcome), []
+    usage = request.usage or Usage()
+    body = hold.body
+    warnings: list[str] = []
+    at = datetime.fromtimestamp(hold.placed_ms / 1000, UTC)
+    try:
+        if request.cost_usd is not None:
+            cost = from_usd(request.cost_usd, field="cost_usd")
+        elif (rates := _rates(request, hold, book, at)) is not None:
+            cost = _cost(rates, usage, body.cost_nano, warnings)
+        else:
+            # No price then and none now: the caller's own estimate stands until somebody sends cost_usd.
+            cost, warnings = body.cost_nano, ["no price is known: the estimate of the pre-flight was posted"]
+    except BadAmount as error:
+        raise _bad("cost_usd", str(error)) from error
+    except BadUsage as error:
+        raise ProblemError(
+            problem(
+                "invalid-request",
+                detail="Some counts are not valid.",
+                errors=[FieldError(f"usage.{name}", message) for name, message in error.errors.items()],
+            )
+        ) from error
+    except PricingError as error:
+        raise _bad("usage", str(error)) from error
+    report = Report(
+        state="settled",
+        cost_nano=cost,
+        tokens=usage.input_tokens + usage.output_tokens,
+        requests=1,
+        usage=usage,
+        reported_model=request.model,
+        outcome=request.outcome,
+        latency_ms=request.latency_ms,
+    )
+    return report, warnings
+
+
+def _bad(field: str, message: str) -> ProblemError:
+    return ProblemError(problem("invalid-request", detail=message, errors=[FieldError(field, message)]))
+
+
+def _rates(request: Settle, hold: Hold, book: PriceBook, at: datetime) -> Rates | None:
+    """The rates of the model that answered, if it is known, else of the one that was asked for."""
+    body = hold.body
+    for model in (request.model, body.model):
+        if model and isinstance(found := book.resolve(body.provider or None, model, at), Rates):
+            return found
+    dearest = book.dearest(body.provider or None, body.model, at)
+    return dearest if body.price_id and isinstance(dearest, Rates) else None
+
+
+def _cost(rates: Rates, usage: Usage, held_nano: int, warnings: list[str]) -> int:
+    """The cost of a usage. With a count that the book cannot price, at least the hold: never nothing, never lost."""
+    try:
+        return cost_nano(rates, usage)
+    except UnpricedUnit as error:
+        warnings.append(f"{error}: at least the hold was posted")
+        return max(
+            held_nano, cost_nano(rates, msgspec.structs.replace(usage, images=0, tool_calls={}, units={}))
+        )
+
+
+def answer(outcome: Outcome, warnings: list[str]) -> dict[str, Any]:
+    """What is recorded now. `released_usd` and `overrun_usd` compare it with the hold."""
+    return {
+        "state": outcome.state,
+        "cost_usd": to_usd(outcome.cost_nano),
+        "released_usd": to_usd(max(0, outcome.held_nano - outcome.cost_nano)),
+        "overrun_usd": to_usd(max(0, outcome.cost_nano - outcome.held_nano)),
+        "replayed": outcome.replayed,
+        "late": outcome.revision > 1,
+        "warnings": warnings,
+    }

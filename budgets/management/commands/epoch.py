@@ -1,0 +1,114 @@
+"""`manage.py epoch run|status|close|writeoff`: the recovery controller, and what operators may do with epochs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from budgets.domain.escrow import SHARDS
+from budgets.services.operations import Operations, RedisUnavailable, StorageUnavailable, WriteoffTooEarly
+from budgets.services.recovery import EpochFailed
+
+
+class Command(BaseCommand):
+    help = "Runs the recovery controller, shows epochs, closes them for a planned restart, writes off stranded authority."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        does = parser.add_subparsers(dest="does", required=True)
+        does.add_parser("run", help="keep one open epoch in every shard, until Ctrl-C")
+        does.add_parser("status", help="epochs by shard, and stranded authority")
+        close = does.add_parser("close", help="before Redis is restarted on purpose: strands nothing")
+        which = close.add_mutually_exclusive_group(required=True)
+        which.add_argument("--shard", type=int, choices=range(SHARDS), metavar=f"0..{SHARDS - 1}")
+        which.add_argument("--all", action="store_true")
+        off = does.add_parser("writeoff", help="return stranded authority to its budgets, with a name on it")
+        off.add_argument("--epoch", required=True, help="the epoch's id, as `epoch status` shows it")
+        off.add_argument("--counter", help="one counter only")
+        off.add_argument("--actor", required=True, help="who decides it")
+        off.add_argument("--reason", required=True)
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        try:
+            asyncio.run(self._run(options))
+        except (StorageUnavailable, RedisUnavailable) as error:
+            raise CommandError(f"cannot be done now, and can be repeated: {error}") from error
+        except (EpochFailed, WriteoffTooEarly) as error:
+            raise CommandError(str(error)) from error
+
+    async def _run(self, options: dict[str, Any]) -> None:
+        urls = {"database_url": settings.DATABASE_URL, "redis_url": settings.REDIS_URL}
+        async with Operations.connected(**urls) as operations:
+            match options["does"]:
+                case "run":
+                    await self._control(operations)
+                case "status":
+                    await self._status(operations)
+                case "close":
+                    await self._close(
+                        operations, list(range(SHARDS)) if options["all"] else [options["shard"]]
+                    )
+                case _:
+                    await self._write_off(operations, options)
+
+    async def _control(self, operations: Operations) -> None:
+        task = asyncio.create_task(operations.control())
+        for name in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(name, task.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    async def _status(self, operations: Operations) -> None:
+        status = await operations.status()
+        states: dict[str, int] = {}
+        for row in status.epochs:
+            states[row.state] = states.get(row.state, 0) + 1
+        missing = SHARDS - len(status.epochs)
+        shown = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none"
+        self.stdout.write(
+            f"shards: {SHARDS}; epochs: {shown}" + (f"; {missing} without one" if missing else "")
+        )
+        for row in status.epochs:
+            if row.state != "open":
+                self.stdout.write(
+                    f"  shard {row.shard}: {row.epoch_id} {row.state}, valid until {row.valid_until}"
+                )
+        if not status.stranded:
+            self.stdout.write("nothing is stranded")
+        for line in status.stranded:
+            self.stdout.write(
+                f"  stranded {line['authority']} ({line['metric']}) of {line['budget']!r} subject {line['subject']!r}, "
+                f"window ends {line['ends_at'] or 'never'}; epoch {line['epoch']} counter {line['counter']}"
+            )
+
+    async def _close(self, operations: Operations, shards: list[int]) -> None:
+        retired = unknown = 0
+        for shard in shards:
+            result = await operations.close(shard)
+            retired, unknown = retired + result.retired, unknown + result.unknown
+        self.stdout.write(
+            f"closed {len(shards)} epochs and opened new ones; {retired} counters gave back what was free"
+        )
+        if unknown:
+            self.stdout.write(f"{unknown} counters were not in Redis: what they had stays locked")
+
+    async def _write_off(self, operations: Operations, options: dict[str, Any]) -> None:
+        status = await operations.status()
+        wanted = (options["epoch"], options["counter"])
+        lines = [
+            line
+            for line in status.stranded
+            if str(line["epoch"]) == wanted[0] and wanted[1] in (None, str(line["counter"]))
+        ]
+        if not lines:
+            raise CommandError("nothing of this epoch is stranded; `epoch status` lists what is")
+        for line in lines:
+            amount = await operations.write_off(line, actor=options["actor"], reason=options["reason"])
+            self.stdout.write(
+                f"wrote off {amount} ({line['metric']}) of {line['budget']!r} subject {line['subject']!r}"
+            )

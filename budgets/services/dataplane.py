@@ -1,0 +1,93 @@
+"""Puts the gateway's services together, on one pool of PostgreSQL connections and one Redis connection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from budgets.domain.authorization import Keyring
+from budgets.services.books import Books
+from budgets.services.epochs import CountersUnavailable, EpochDirectory
+from budgets.services.grants import Grants
+from budgets.services.holds import Holds
+from budgets.services.resolutions import Resolutions
+from budgets.services.snapshots import Snapshots
+from budgets.services.subjects import Subjects
+from budgets.services.waiting import Waiters
+from budgets.stores.postgres.money import MoneyStore, StorageUnavailable
+from budgets.stores.redis.connection import RedisConnection, RedisError, RedisUnavailable
+
+__all__ = ["CountersUnavailable", "DataPlane", "StorageUnavailable"]
+
+
+class DataPlane:
+    """Everything that decides about calls, in one process. Call `start` first and `stop` last."""
+
+    def __init__(
+        self,
+        *,
+        database_url: str,
+        redis_url: str,
+        pepper: bytes,
+        signing_keys: Mapping[str, bytes],
+        signing_kid: str,
+    ) -> None:
+        self.keyring = Keyring(keys=signing_keys, kid=signing_kid)
+        self._store = MoneyStore(database_url)
+        self._redis = RedisConnection(redis_url)
+        self._epochs = EpochDirectory(self._store)
+        self._grants = Grants(store=self._store, redis=self._redis, epochs=self._epochs)
+        waiters = Waiters()
+        self.snapshots = Snapshots(store=self._store, redis=self._redis, epochs=self._epochs)
+        self.books = Books(self._store)
+        self.subjects = Subjects(self._store)
+        self.resolutions = Resolutions(
+            store=self._store,
+            redis=self._redis,
+            epochs=self._epochs,
+            grants=self._grants,
+            on_apply=waiters.freed,
+        )
+        self.holds = Holds(
+            redis=self._redis,
+            epochs=self._epochs,
+            grants=self._grants,
+            snapshots=self.snapshots,
+            waiters=waiters,
+            keyring=self.keyring,
+            pepper=pepper,
+        )
+
+    async def start(self) -> None:
+        """Connects, and loads what every decision needs. Raises StorageUnavailable."""
+        await self._store.open()
+        await self._epochs.start()
+        await self.books.start()
+        await self.snapshots.start()
+        await self.subjects.start()
+
+    async def stop(self) -> None:
+        """Commits what is queued and closes every connection."""
+        await self.resolutions.idle()
+        await self._grants.settle_down()
+        for part in (self.subjects, self.snapshots, self.books, self._epochs):
+            await part.stop()
+        await self._redis.close()
+        await self._store.close()
+
+    async def missing(self) -> list[str]:
+        """What is missing before every decision can be made; each a sentence for an operator."""
+        missing = []
+        try:
+            if not any(row.state == "open" for row in await self._store.epochs()):
+                missing.append("no epoch is open: the epoch controller is not running yet")
+            elif not self._epochs.any_open():
+                await self._epochs.reload()
+        except StorageUnavailable as error:
+            missing.append(f"PostgreSQL: {error}")
+        try:
+            await self._redis.call("PING")
+        except (RedisUnavailable, RedisError) as error:
+            missing.append(f"Redis: {error}")
+        if not len(self.books.book):
+            missing.append("the price book is empty: run `python manage.py prices seed`")
+        return missing

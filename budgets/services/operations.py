@@ -1,0 +1,102 @@
+"""What operators and tasks ask of the escrow: control, status, sweeps, planned close, write-off, verification."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from budgets.domain.escrow import GRACE_SECONDS, MAX_HOLD_LIFE_SECONDS
+from budgets.services.epochs import EpochDirectory
+from budgets.services.grants import Grants
+from budgets.services.recovery import CloseResult, Controller
+from budgets.services.sweeping import Sweep, Sweeper
+from budgets.services.verification import Verification, verify
+from budgets.stores.postgres.control import ControlStore, WriteoffTooEarly
+from budgets.stores.postgres.money import EpochRow, Row, StorageUnavailable
+from budgets.stores.redis.connection import RedisConnection, RedisUnavailable
+from noburn.kit import ids
+
+STRANDED_MAX = 1_000
+WRITEOFF_WAIT_SECONDS = MAX_HOLD_LIFE_SECONDS + GRACE_SECONDS
+
+__all__ = ["Operations", "RedisUnavailable", "Status", "StorageUnavailable", "WriteoffTooEarly"]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The epochs that are not closed, and what is stranded."""
+
+    epochs: list[EpochRow]
+    stranded: list[Row]
+
+
+class Operations:
+    """The operator's commands."""
+
+    def __init__(self, *, store: ControlStore, redis: RedisConnection) -> None:
+        self._store, self._redis = store, redis
+        self._controller = Controller(store=store, redis=redis)
+
+    @classmethod
+    @asynccontextmanager
+    async def connected(cls, *, database_url: str, redis_url: str) -> AsyncIterator[Operations]:
+        """Operations on connections of their own."""
+        store, redis = ControlStore(database_url, connections=4), RedisConnection(redis_url)
+        await store.open()
+        try:
+            yield cls(store=store, redis=redis)
+        finally:
+            await redis.close()
+            await store.close()
+
+    async def control(self) -> None:
+        """Runs the recovery controller until cancelled."""
+        await self._controller.run()
+
+    async def recover(self) -> int:
+        """One round of the controller; returns how many epochs it opened."""
+        return await self._controller.round(renew=True)
+
+    async def sweep(self) -> Sweep:
+        """One sweep: see Sweeper."""
+        return await Sweeper(store=self._store, redis=self._redis).sweep()
+
+    async def clean_up(self) -> int:
+        """Removes what closed epochs left in Redis; returns how many keys went."""
+        return await Sweeper(store=self._store, redis=self._redis).clean_up()
+
+    async def make_partitions(self, months: int) -> int:
+        """Makes the partitions of this and the coming months; returns how many were new."""
+        return await self._store.make_partitions(months)
+
+    async def status(self) -> Status:
+        """The state of every shard."""
+        return Status(await self._store.epochs(), await self._store.stranded(STRANDED_MAX))
+
+    async def close(self, shard: int) -> CloseResult:
+        """A planned close of one shard's epoch. Raises EpochFailed."""
+        return await self._controller.close(shard)
+
+    async def write_off(self, row: Row, *, actor: str, reason: str) -> int:
+        """Writes off what one incarnation locks; returns the amount. Raises WriteoffTooEarly."""
+        amount, message = await self._store.writeoff(
+            row=row,
+            hold_id=ids.new_uuid(datetime.now(UTC)),
+            wait_seconds=WRITEOFF_WAIT_SECONDS,
+            actor=actor,
+            reason=reason,
+        )
+        if message is not None:
+            epochs = EpochDirectory(self._store)
+            await epochs.reload()
+            grants = Grants(store=self._store, redis=self._redis, epochs=epochs)
+            await grants.deliver([message])
+            await grants.settle_down()
+        return amount
+
+    async def verify(self, tenant_id: UUID | None) -> Verification:
+        """Recomputes everything from its sources."""
+        return await verify(store=self._store, redis=self._redis, tenant_id=tenant_id)

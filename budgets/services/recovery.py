@@ -1,0 +1,166 @@
+"""The recovery controller: opens, renews, replaces and closes epochs; docs/escrow.md, section 3.
+
+It alone may SCRIPT LOAD. One controller works at a time (a session lock in PostgreSQL); two at once are safe all the
+same, since PostgreSQL decides each step. Scripts are loaded and the key is set at most once for an epoch id, by the
+attempt that inserted it: every error throws that id away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+from budgets.domain.escrow import EPOCH_VALIDITY_SECONDS, SHARDS
+from budgets.stores.postgres.control import ControlStore
+from budgets.stores.postgres.money import EpochRow, Row, StorageUnavailable
+from budgets.stores.redis.connection import NoScript, RedisConnection, RedisError, RedisUnavailable
+from budgets.stores.redis.keys import Keys
+from budgets.stores.redis.scripts import ScriptSet
+
+log = logging.getLogger(__name__)
+
+CHECK_SECONDS = 0.5
+RENEW_SECONDS = 5.0
+SCAN_COUNT = 500
+RETIRE_BATCH = 500
+
+
+class EpochFailed(Exception):
+    """An epoch could not be opened; the next round begins with a new one."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseResult:
+    """What a planned close did: incarnations retired, and those whose use Redis did not know (they stay locked)."""
+
+    retired: int
+    unknown: int
+
+
+class Controller:
+    """Keeps one open epoch in every shard."""
+
+    def __init__(self, *, store: ControlStore, redis: RedisConnection) -> None:
+        self._store, self._redis = store, redis
+
+    async def run(self) -> None:
+        """Works until cancelled: checks twice a second, renews every few seconds."""
+        renewed_at = 0.0
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                due = loop.time() - renewed_at >= RENEW_SECONDS
+                await self.round(renew=due)
+                if due:
+                    renewed_at = loop.time()
+            except StorageUnavailable as error:
+                log.warning("PostgreSQL cannot be reached: %s", error)
+            except RedisUnavailable as error:
+                log.warning("Redis cannot be reached: %s", error)
+            await asyncio.sleep(CHECK_SECONDS)
+
+    async def round(self, *, renew: bool) -> int:
+        """One look at every shard; returns how many epochs were opened. Raises StorageUnavailable, RedisUnavailable."""
+        rows = {row.shard: row for row in await self._store.epochs()}
+        await self._redis.call("PING")
+        healthy = await self._healthy([row for row in rows.values() if row.state == "open"], renew=renew)
+        broken = [shard for shard in range(SHARDS) if shard not in healthy]
+        opened = 0
+        for shard in broken:
+            row = rows.get(shard)
+            if row is not None and row.state == "closing":
+                await self._finish_close(row)
+                opened += 1
+                continue
+            reason = "first epoch" if row is None else f"Redis no longer knows the {row.state} epoch"
+            try:
+                await self._open(shard, row.epoch_id if row else None, reason)
+                opened += 1
+            except EpochFailed as error:
+                log.warning("shard %d: %s", shard, error)
+        if opened:
+            log.info("opened %d epochs", opened)
+        return opened
+
+    async def _healthy(self, rows: list[EpochRow], *, renew: bool) -> set[int]:
+        """The shards whose epoch Redis still knows; with `renew`, their validity is prolonged as well."""
+        until = (
+            await self._store.renew([r.epoch_id for r in rows], EPOCH_VALIDITY_SECONDS)
+            if renew and rows
+            else {}
+        )
+
+        async def check(row: EpochRow) -> int | None:
+            keys = Keys(shard=row.shard, epoch_id=row.epoch_id)
+            try:
+                # Without a new time this is a question: is the script there, and is the key ours?
+                args = [until.get(row.epoch_id, 0)]
+                reply = await self._redis.evalsha(ScriptSet(row.epoch_id).renew, [keys.epoch], [*args])
+            except NoScript:
+                return None
+            return row.shard if reply[0] == b"RENEWED" else None
+
+        return {shard for shard in await asyncio.gather(*(check(row) for row in rows)) if shard is not None}
+
+    async def _open(self, shard: int, old: UUID | None, reason: str) -> None:
+        fresh = uuid4()
+        current = await self._store.replace(shard, old, fresh, EPOCH_VALIDITY_SECONDS, reason)
+        if current != fresh:
+            raise EpochFailed("another controller was faster")
+        keys, scripts = Keys(shard=shard, epoch_id=fresh), ScriptSet(fresh)
+        until = (await self._store.renew([fresh], EPOCH_VALIDITY_SECONDS)).get(fresh)
+        if until is None:
+            raise EpochFailed("it was replaced before it opened")
+        try:
+            loads = [self._redis.call("SCRIPT", "LOAD", text) for text in scripts.texts.values()]
+            await asyncio.gather(*loads)
+            # DEL first: the old epoch's fields must not outlive it.
+            await self._redis.call("DEL", keys.epoch)
+            await self._redis.call("HSET", keys.epoch, "id", fresh.hex, "until", until)
+        except RedisError as error:
+            raise EpochFailed(f"Redis refused to open it: {error}") from error
+        if not await self._store.opened(fresh):
+            raise EpochFailed("it was replaced while it opened")
+
+    async def close(self, shard: int) -> CloseResult:
+        """A planned close of a shard's open epoch; a new one is open afterwards. Nothing is stranded.
+
+        Raises EpochFailed if the shard has no open epoch; StorageUnavailable, RedisUnavailable (run it again).
+        """
+        row = next((r for r in await self._store.epochs() if r.shard == shard), None)
+        if row is None or row.state not in ("open", "closing"):
+            raise EpochFailed(f"shard {shard} has no open epoch")
+        if not await self._store.closing(row.epoch_id):
+            raise EpochFailed(f"the epoch of shard {shard} changed meanwhile; try again")
+        return await self._finish_close(row)
+
+    async def _finish_close(self, row: EpochRow) -> CloseResult:
+        keys, scripts = Keys(shard=row.shard, epoch_id=row.epoch_id), ScriptSet(row.epoch_id)
+        if await self._redis.call("HGET", keys.epoch, "id") == row.epoch_id.hex.encode():
+            await self._redis.call("DEL", keys.epoch)
+        retired = unknown = 0
+        while batch := await self._store.live_grants(row.epoch_id, RETIRE_BATCH):
+            done, lost = await self._retire(row.shard, keys, scripts, batch)
+            retired, unknown = retired + done, unknown + lost
+        await self._open(row.shard, row.epoch_id, "planned close")
+        return CloseResult(retired, unknown)
+
+    async def _retire(self, shard: int, keys: Keys, scripts: ScriptSet, batch: list[Row]) -> tuple[int, int]:
+        await self._store.retire(shard, batch)
+
+        async def one(row: Row) -> Row | None:
+            try:
+                reply = await self._redis.evalsha(
+                    scripts.retire, [keys.counter(row["counter"])], [row["inc"], "0"]
+                )
+            except NoScript:
+                # Redis was lost in the middle: what it used is unknown, so it stays locked.
+                return None
+            return {**row, "used": reply[1]} if reply[0] == b"RETIRED" else None
+
+        answers = [row for row in await asyncio.gather(*(one(row) for row in batch)) if row is not None]
+        if answers:
+            await self._store.retired(answers)
+        return len(answers), len(batch) - len(answers)

@@ -1,0 +1,154 @@
+"""The operator's side of the money path: epochs, retirement, write-offs, verification. Runs as the application role."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import psycopg
+
+from budgets.stores.postgres.money import EpochRow, MoneyStore, Row, as_json
+
+
+class ControlStore(MoneyStore):
+    """What the recovery controller and operators may do beyond a gateway."""
+
+    async def replace(
+        self, shard: int, old: UUID | None, new: UUID, validity_seconds: int, reason: str
+    ) -> UUID:
+        """Closes `old` and prepares `new`; returns the shard's current epoch, another's if somebody was faster."""
+        sql = "SELECT nb_epoch_replace(%s, %s, %s, make_interval(secs => %s), %s)"
+        return UUID(str((await self._rows(sql, [shard, old, new, validity_seconds, reason]))[0][0]))
+
+    async def renew(self, epochs: Sequence[UUID], validity_seconds: int) -> dict[UUID, int]:
+        """Records a later valid_until; returns it in milliseconds for the epochs still in use."""
+        sql = "SELECT nb_epoch_renew(%s, make_interval(secs => %s))"
+        found = (await self._rows(sql, [list(epochs), validity_seconds]))[0][0]
+        return {UUID(epoch): int(until) for epoch, until in found.items()}
+
+    async def opened(self, epoch_id: UUID) -> bool:
+        """Marks an epoch open; False if it was replaced meanwhile."""
+        return bool((await self._rows("SELECT nb_epoch_opened(%s)", [epoch_id]))[0][0])
+
+    async def closing(self, epoch_id: UUID) -> bool:
+        """Begins a planned close; False if the epoch is not open."""
+        return bool((await self._rows("SELECT nb_epoch_closing(%s)", [epoch_id]))[0][0])
+
+    async def swept_epochs(self) -> list[EpochRow]:
+        """The epochs whose expired holds may still lie in Redis: all that were not cleaned up."""
+        sql = """SELECT epoch_id, shard, state, valid_until FROM epochs
+            WHERE cleaned_at IS NULL AND state <> 'opening' ORDER BY shard, created_at"""
+        return [EpochRow(*row) for row in await self._rows(sql, [])]
+
+    async def closed_epochs(self, limit: int) -> list[EpochRow]:
+        """Closed epochs, none of whose holds can be placed any more, that were not cleaned up yet."""
+        sql = """SELECT epoch_id, shard, state, valid_until FROM epochs
+            WHERE state = 'closed' AND cleaned_at IS NULL AND valid_until < now() - interval '60 seconds'
+            ORDER BY closed_at LIMIT %s"""
+        return [EpochRow(*row) for row in await self._rows(sql, [limit])]
+
+    async def cleaned(self, epoch_id: UUID) -> None:
+        """Notes that Redis holds nothing of a closed epoch any more."""
+        await self._rows("SELECT nb_epoch_cleaned(%s)", [epoch_id])
+
+    async def live_grants(self, epoch_id: UUID, limit: int) -> list[Row]:
+        """Live incarnations of an epoch, to be retired."""
+        sql = """SELECT tenant_id, counter_id, epoch_id, incarnation FROM grants
+            WHERE epoch_id = %s AND state = 'live' ORDER BY tenant_id, counter_id, incarnation LIMIT %s"""
+        return _incarnations(await self._rows(sql, [epoch_id, limit]))
+
+    async def ended_grants(self, grace_seconds: int, limit: int) -> list[Row]:
+        """Live incarnations in open epochs whose window ended longer ago than `grace_seconds`, with their shard."""
+        sql = """SELECT g.tenant_id, g.counter_id, g.epoch_id, g.incarnation, e.shard
+            FROM grants g JOIN epochs e ON e.epoch_id = g.epoch_id AND e.state = 'open'
+            JOIN counters c ON c.tenant_id = g.tenant_id AND c.counter_id = g.counter_id
+            WHERE g.state = 'live' AND c.ends_at < now() - make_interval(secs => %s)
+            ORDER BY e.shard, g.counter_id LIMIT %s"""
+        rows = await self._rows(sql, [grace_seconds, limit])
+        return [{**row, "shard": raw[4]} for row, raw in zip(_incarnations(rows), rows, strict=True)]
+
+    async def retire(self, shard: int, rows: Sequence[Row]) -> None:
+        """Marks incarnations retired, before Redis is told."""
+        await self._rows("SELECT nb_retire(%s, %s::jsonb)", [shard, as_json(rows)])
+
+    async def retired(self, rows: Sequence[Row]) -> list[Row]:
+        """Books what Redis had used of retired incarnations; returns load messages for their counters' live rows."""
+        return list((await self._rows("SELECT nb_retired(%s::jsonb)", [as_json(rows)]))[0][0])
+
+    async def make_partitions(self, months: int) -> int:
+        """Makes this month's and the next months' partitions; returns how many were new."""
+        return int((await self._rows("SELECT nb_make_partitions(current_date, %s)", [months]))[0][0])
+
+    async def verify(self, tenant_id: UUID | None) -> list[Row]:
+        """Every figure that is not what ledger and resolutions say; none at rest."""
+        sql = "SELECT tenant_id, object, figure, stored, derived FROM nb_verify(%s)"
+        names = ("tenant", "object", "figure", "stored", "derived")
+        return [dict(zip(names, row, strict=True)) for row in await self._rows(sql, [tenant_id])]
+
+    async def live_figures(self, epoch_id: UUID, tenant_id: UUID | None) -> list[Row]:
+        """What PostgreSQL knows of an epoch's live incarnations, for the comparison with Redis."""
+        sql = """SELECT tenant_id, counter_id, incarnation, authority, granted, seq, acked_seq FROM grants
+            WHERE epoch_id = %s AND state = 'live' AND (%s::uuid IS NULL OR tenant_id = %s) ORDER BY counter_id"""
+        names = ("tenant", "counter", "inc", "authority", "granted", "seq", "acked_seq")
+        rows = await self._rows(sql, [epoch_id, tenant_id, tenant_id])
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    async def totals(self, tenant_id: UUID | None) -> tuple[int, int, int, int]:
+        """Counters, ledger entries, stranded authority and overrun of a tenant, or of all."""
+        sql = """WITH c AS (SELECT c.*, coalesce(g.authority, 0) AS authority, coalesce(g.stranded, 0) AS stranded
+            FROM counters c LEFT JOIN (SELECT g.tenant_id, g.counter_id, sum(g.authority) AS authority,
+                    sum(g.authority) FILTER (WHERE e.state <> 'open' OR g.state <> 'live') AS stranded
+                FROM grants g JOIN epochs e ON e.epoch_id = g.epoch_id GROUP BY 1, 2) AS g
+                ON g.tenant_id = c.tenant_id AND g.counter_id = c.counter_id
+            WHERE %s::uuid IS NULL OR c.tenant_id = %s)
+            SELECT count(*), (SELECT count(*) FROM ledger_entries WHERE %s::uuid IS NULL OR tenant_id = %s),
+                coalesce(sum(stranded), 0)::bigint,
+                coalesce(sum(greatest(0, spent + authority - limit_amount)), 0)::bigint FROM c"""
+        row = (await self._rows(sql, [tenant_id] * 4))[0]
+        return (int(row[0]), int(row[1]), int(row[2]), int(row[3]))
+
+    async def stranded(self, limit: int) -> list[Row]:
+        """Authority that closed epochs, retired and lost incarnations still lock, largest first."""
+        sql = """SELECT g.tenant_id, g.counter_id, g.epoch_id, g.incarnation, g.authority, c.subject, b.name, b.metric,
+                c.ends_at, e.valid_until, e.state, g.state
+            FROM grants g JOIN epochs e ON e.epoch_id = g.epoch_id
+            JOIN counters c ON c.tenant_id = g.tenant_id AND c.counter_id = g.counter_id
+            JOIN budgets_budget b ON b.tenant_id = c.tenant_id AND b.id = c.budget_id
+            WHERE g.authority > 0 AND (e.state <> 'open' OR g.state <> 'live')
+                AND (c.ends_at IS NULL OR c.ends_at > now())
+            ORDER BY g.authority DESC, g.counter_id LIMIT %s"""
+        names = ("tenant", "counter", "epoch", "inc", "authority", "subject", "budget", "metric", "ends_at",
+            "valid_until", "epoch_state", "grant_state")  # fmt: skip
+        return [dict(zip(names, row, strict=True)) for row in await self._rows(sql, [limit])]
+
+    async def writeoff(
+        self, *, row: Row, hold_id: UUID, wait_seconds: int, actor: str, reason: str
+    ) -> tuple[int, Row | None]:
+        """Writes off what one incarnation locks; returns the amount, and a load message if there is one to send.
+
+        Raises WriteoffTooEarly with the time from which it may be done.
+        """
+        sql = "SELECT nb_writeoff(%s, %s, %s, %s, %s, make_interval(secs => %s), %s, %s)"
+        params = [
+            row["tenant"],
+            row["counter"],
+            row["epoch"],
+            row["inc"],
+            hold_id,
+            wait_seconds,
+            actor,
+            reason,
+        ]
+        try:
+            answer = (await self._rows(sql, params))[0][0]
+        except psycopg.errors.ObjectNotInPrerequisiteState as error:
+            raise WriteoffTooEarly(error.diag.message_primary or str(error)) from error
+        return int(answer["amount"]), answer["message"]
+
+
+class WriteoffTooEarly(Exception):
+    """The holds may still be settled; the text says from when on a write-off is possible."""
+
+
+def _incarnations(rows: Sequence[tuple[object, ...]]) -> list[Row]:
+    return [{"tenant": r[0], "counter": r[1], "epoch": r[2], "inc": r[3]} for r in rows]

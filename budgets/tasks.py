@@ -1,0 +1,62 @@
+"""Celery's part of the money path: sweeping, cleaning up, partitions. Tasks are hints; the databases are the truth."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from celery import shared_task
+from django.conf import settings
+
+from budgets.services.operations import Operations, RedisUnavailable, StorageUnavailable
+
+log = logging.getLogger(__name__)
+
+PARTITION_MONTHS_AHEAD = 4
+
+T = TypeVar("T")
+
+
+def _run(work: Callable[[Operations], Awaitable[T]]) -> T | None:
+    """Runs work on connections of its own; None if a server is away, since the next beat finds what this one left."""
+
+    async def connected() -> T:
+        urls = {"database_url": settings.DATABASE_URL, "redis_url": settings.REDIS_URL}
+        async with Operations.connected(**urls) as operations:
+            return await work(operations)
+
+    try:
+        return asyncio.run(connected())
+    except (StorageUnavailable, RedisUnavailable) as error:
+        log.warning("work did not finish: %s", error)
+        return None
+
+
+@shared_task(name="budgets.sweep", queue="money", ignore_result=True)
+def sweep() -> None:
+    """Presumes expired holds, sends load messages again, retires ended counters."""
+    done = _run(Operations.sweep)
+    if done is not None and (done.presumed or done.resent or done.retired):
+        log.info("sweep: %s", done)
+
+
+@shared_task(name="budgets.clean_up", queue="money", ignore_result=True)
+def clean_up() -> None:
+    """Removes what closed epochs left in Redis."""
+    _run(Operations.clean_up)
+
+
+@shared_task(name="budgets.make_partitions", queue="money", ignore_result=True)
+def make_partitions() -> None:
+    """Makes the partitions of the coming months."""
+    _run(lambda operations: operations.make_partitions(PARTITION_MONTHS_AHEAD))
+
+
+BEAT = {
+    # A sweep that waited in the queue for its whole period is worth nothing any more.
+    "budgets.sweep": {"task": "budgets.sweep", "schedule": 2.0, "options": {"expires": 4}},
+    "budgets.clean_up": {"task": "budgets.clean_up", "schedule": 60.0, "options": {"expires": 60}},
+    "budgets.make_partitions": {"task": "budgets.make_partitions", "schedule": 86_400.0},
+}
