@@ -123,8 +123,9 @@ class RedisConnection:
                             _Protocol, host, port, ssl=url.scheme == "rediss" or None
                         )
                     if url.password:
-                        user = [unquote(url.username)] if url.username else []
-                        await protocol.send(hiredis.pack_command(("AUTH", *user, unquote(url.password)))  # type: ignore[arg-type])
+                        user = (unquote(url.username),) if url.username else ()
+                        login: tuple[Argument, ...] = ("AUTH", *user, unquote(url.password))
+                        await protocol.send(hiredis.pack_command(login))
             except (OSError, TimeoutError) as error:
                 raise RedisUnavailable(f"cannot reach Redis: {error}") from error
             self._protocol = protocol

@@ -1,0 +1,119 @@
+"""Compiles a tenant's policy in the transaction of each edit, and tells when a new version is in force."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Q
+from django.dispatch import Signal
+
+from budgets.domain.policy import (
+    Action,
+    BudgetRule,
+    KeyRecord,
+    Metric,
+    Policy,
+    Scope,
+    WindowKind,
+    encode,
+)
+from budgets.models import Budget, OnExpiry, PolicySnapshot
+from tenants.models import ApiKey, Customer, Project, Tenant
+from tenants.services.tenants import TenantNotFound, lock_tenant
+
+KEY_MEMORY = timedelta(days=400)
+"""For how long a revoked or expired key stays in the policy: as long as an authorization may be settled."""
+
+policy_published = Signal()
+"""Sent after the commit of an edit: `tenant_id` (UUID), `version` (int).
+
+A receiver that fails is logged and does not undo the edit: gateways also poll for newer versions.
+"""
+
+
+def compile_policy(*, tenant_id: UUID, version: int, now: datetime) -> Policy:
+    """Returns the tenant's policy as the database has it in this transaction. Raises TenantNotFound."""
+    tenant = Tenant.objects.filter(pk=tenant_id).first()
+    if tenant is None:
+        raise TenantNotFound(str(tenant_id))
+    projects = dict(
+        Project.objects.filter(tenant_id=tenant_id).order_by("slug", "pk").values_list("pk", "slug")
+    )
+    remembered = now - KEY_MEMORY
+    keys = (
+        ApiKey.objects.filter(tenant_id=tenant_id)
+        .filter(Q(revoked_at__isnull=True) | Q(revoked_at__gt=remembered))
+        .filter(Q(expires_at__isnull=True) | Q(expires_at__gt=remembered))
+        .order_by("pk")
+    )
+    suspended = Customer.objects.filter(tenant_id=tenant_id, suspended_at__isnull=False)
+    budgets = Budget.objects.filter(tenant_id=tenant_id, archived_at__isnull=True)
+    return Policy(
+        tenant_id=tenant_id,
+        version=version,
+        suspended=tenant.suspended_at is not None,
+        time_zone=tenant.time_zone,
+        default_max_output_tokens=tenant.default_max_output_tokens,
+        unknown_model=tenant.unknown_model,
+        keys=tuple(
+            KeyRecord(
+                key_id=key.pk,
+                digest=bytes(key.digest),
+                project=projects[key.project_id] if key.project_id else "",
+                scopes=tuple(key.scopes),
+                expires_at=key.expires_at,
+                revoked_at=key.revoked_at,
+            )
+            for key in keys
+        ),
+        projects=tuple(projects.values()),
+        suspended_customers=frozenset(suspended.values_list("external_id", flat=True)),
+        budgets=tuple(_rule(budget) for budget in budgets.order_by("created_at", "pk")),
+    )
+
+
+def _rule(budget: Budget) -> BudgetRule:
+    return BudgetRule(
+        budget_id=budget.pk,
+        version=budget.version,
+        scope=Scope(budget.scope),
+        subject=budget.subject,
+        tag=budget.tag,
+        metric=Metric(budget.metric),
+        window=WindowKind(budget.window),
+        anchor_day=budget.anchor_day,
+        limit=budget.limit,
+        action=Action(budget.action),
+        time_zone=budget.time_zone,
+        release_on_expiry=budget.on_expiry == OnExpiry.RELEASE,
+        release_on_expiry=budget.on_expiry == OnExpiry.RELEASE,
+    )
+
+
+def publish(*, tenant_id: UUID, now: datetime) -> Policy:
+    """Compiles and stores the next version of a tenant's policy, in the edit's transaction if there is one.
+
+    Sends `policy_published` once that transaction has committed. Raises TenantNotFound.
+    """
+    with transaction.atomic():
+        # Before the snapshot's row, as every edit does: two edits can then not wait for each other.
+        lock_tenant(tenant_id=tenant_id)
+        snapshot = PolicySnapshot.objects.select_for_update().filter(pk=tenant_id).first()
+        version = 1 if snapshot is None else snapshot.version + 1
+        policy = compile_policy(tenant_id=tenant_id, version=version, now=now)
+        PolicySnapshot.objects.update_or_create(
+            tenant_id=tenant_id, defaults={"version": version, "body": encode(policy), "compiled_at": now}
+        )
+        transaction.on_commit(
+            partial(policy_published.send_robust, sender=Policy, tenant_id=tenant_id, version=version)
+        )
+    return policy
+
+
+def on_policy_changed(*, tenant_id: UUID, now: datetime, **_: Any) -> None:
+    """Receives tenancy's `policy_changed`."""
+    publish(tenant_id=tenant_id, now=now)
