@@ -147,6 +147,16 @@ class TestCall:
             call.settle(Usage(8, 3))
         assert [seen.path for seen in server.seen] == ["/v1/preflight", "/v1/settle"]
 
+    def test_settles_with_the_authorization_of_its_extension(
+        self, server: Scripted, sync_client: Noburn
+    ) -> None:
+        hold = {"id": "hold_1", "expires_at": "2026-11-22T10:05:00Z"}
+        server.allows().answers({"hold": hold, "authorization": "nba1.longer"}).settles()
+        with sync_client.call(**ASK) as call:
+            call.extend(300)
+            call.settle(Usage(8, 3))
+        assert server.seen[2].body["authorization"] == "nba1.longer"
+
     def test_can_be_voided_by_hand(self, server: Scripted, sync_client: Noburn) -> None:
         server.allows().answers({"released_usd": "1"})
         with sync_client.call(**ASK) as call:

@@ -16,6 +16,7 @@ from noburn_sdk import (
     BudgetExceededError,
     ConflictError,
     Denied,
+    Extended,
     InvalidRequestError,
     Noburn,
     NoburnError,
@@ -207,14 +208,14 @@ class TestErrors:
     def test_reads_a_conflict_with_its_code(self, server: Scripted, client: Any) -> None:
         server.fails(409, "epoch-closed")
         with pytest.raises(ConflictError) as conflict:
-            client.extend("hold_1", 60)
+            client.extend(Extended("hold_1", None, "nba1.x"), 60)
         assert (conflict.value.code, conflict.value.request_id) == ("epoch_closed", "req_9")
 
     @pytest.mark.parametrize(
         "errors",
         [
             {"model": "is unknown", "n": ["is odd", "is large"]},
-            [{"field": "model", "detail": "is unknown"}, {"pointer": "#/n", "detail": "is odd; is large"}],
+            [{"field": "model", "message": "is unknown"}, {"pointer": "#/n", "detail": "is odd; is large"}],
         ],
     )
     def test_reads_field_errors_of_either_form(self, server: Scripted, client: Any, errors: Any) -> None:
@@ -287,17 +288,18 @@ class TestResolve:
 
     def test_settles_a_batch_item_by_item(self, server: Scripted, client: Any) -> None:
         problem = {
-            "type": "https://noburn.example/problems/already_settled",
+            "type": "https://noburn.example/problems/settle-conflict",
             "status": 409,
             "title": "Settled",
         }
-        server.answers({"items": [{"cost_usd": "1", "released_usd": "2", "overrun_usd": "0"}, problem]})
+        good = {"status": 200, "cost_usd": "1", "released_usd": "2", "overrun_usd": "0"}
+        server.answers({"results": [good, {"status": 409, "problem": problem}]})
         results = client.settle_batch([Settlement("nba1.a", Usage(1, 1)), Settlement("nba1.b", None)])
         assert isinstance(results[0], Settled)
         assert results[0].cost_usd == 1
         assert isinstance(results[1], ConflictError)
-        assert results[1].code == "already_settled"
-        assert [item["authorization"] for item in server.seen[0].body["items"]] == ["nba1.a", "nba1.b"]
+        assert results[1].code == "settle_conflict"
+        assert [item["authorization"] for item in server.seen[0].body["settlements"]] == ["nba1.a", "nba1.b"]
 
     @pytest.mark.parametrize("count", [0, 1001])
     def test_refuses_batches_out_of_bounds(self, client: Any, count: int) -> None:
@@ -310,20 +312,32 @@ class TestResolve:
         assert (server.seen[0].path, server.seen[0].body) == ("/v1/void", {"authorization": "nba1.x"})
 
     def test_has_nothing_to_settle_after_a_dry_run(self, server: Scripted, client: Any) -> None:
-        server.allows(authorization=None, hold=None)
+        server.answers({"decision": "allow", "estimate_usd": "0.5", "model": "m", "max_output_tokens": 9})
+        allowed = client.preflight(**ASK, dry_run=True)
+        assert (allowed.authorization, allowed.amount_usd) == (None, Decimal("0.5"))
         with pytest.raises(InvalidRequestError, match="dry run"):
-            client.void(client.preflight(**ASK, dry_run=True))
+            client.void(allowed)
 
-    def test_extends_by_answer_or_id(self, server: Scripted, client: Any) -> None:
+    def test_extends_by_either_answer(self, server: Scripted, client: Any) -> None:
         extended = {"hold": {"id": "hold_1", "expires_at": "2026-11-22T10:05:00Z"}, "authorization": "nba1.y"}
         server.allows().answers(extended).answers(extended)
         first = client.extend(client.preflight(**ASK), 300)
-        client.extend("hold_1", 300)
+        client.extend(first, 300)
         assert (first.authorization, first.expires_at.minute) == ("nba1.y", 5)
         assert {seen.path for seen in server.seen[1:]} == {"/v1/holds/hold_1/extend"}
         assert server.seen[1].body == {"ttl_seconds": 300, "authorization": "nba1.k1.aG9sZA.c2ln"}
-        with pytest.raises(InvalidRequestError):
-            client.extend("nba1.x", 0)
+        assert server.seen[2].body == {"ttl_seconds": 300, "authorization": "nba1.y"}
+        with pytest.raises(InvalidRequestError) as invalid:
+            client.extend(Extended("", None, ""), 0)
+        assert set(invalid.value.errors) == {"hold", "ttl_seconds"}
+
+    def test_settles_at_a_cost_of_the_callers_own(self, server: Scripted, client: Any) -> None:
+        server.settles(state="settled", late=True, warnings=["w"])
+        settled = client.settle("nba1.x", usage=None, cost_usd=Decimal("0.02"))
+        assert server.seen[0].body["cost_usd"] == "0.02"
+        assert (settled.state, settled.late, settled.warnings) == ("settled", True, ("w",))
+        with pytest.raises(InvalidRequestError, match="cost_usd"):
+            client.settle("nba1.x", usage=None, cost_usd=0.02)
 
 
 class TestReading:
@@ -334,8 +348,8 @@ class TestReading:
             {"id": "c", "scope": "customer", "metric": "tokens", "limit": 5},
         ]
         server.answers({"budgets": budgets})
-        left = client.remaining(customer="a&b", plan="free")
-        assert server.seen[0].path == "/v1/remaining?customer=a%26b&plan=free"
+        left = client.remaining(customer="a&b", plan="free", model="m")
+        assert server.seen[0].path == "/v1/remaining?customer=a%26b&plan=free&model=m"
         assert left.remaining_usd == Decimal("2.5")
         assert left.budgets[2].raw["limit"] == 5
 

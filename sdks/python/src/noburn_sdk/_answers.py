@@ -90,6 +90,8 @@ def _budget(value: Mapping[str, Any]) -> BudgetState:
     return BudgetState(
         id=str(value.get("id", "")),
         scope=str(value.get("scope", "")),
+        subject=_text(value.get("subject")),
+        window=_text(value.get("window")),
         limit_usd=_amount(value.get("limit_usd")),
         remaining_usd=_amount(value.get("remaining_usd")),
         resets_at=_time(value.get("resets_at")),
@@ -106,7 +108,7 @@ def decision(reply: Reply) -> Allowed | Denied:
             return Allowed(
                 authorization=_text(value.get("authorization")),
                 hold_id=_text(hold.get("id")),
-                amount_usd=_amount(hold.get("amount_usd")),
+                amount_usd=_amount(hold.get("amount_usd", value.get("estimate_usd"))),
                 expires_at=_time(hold.get("expires_at")),
                 model=str(value.get("model", "")),
                 max_output_tokens=_whole(value.get("max_output_tokens")),
@@ -147,6 +149,9 @@ def _settled(value: Mapping[str, Any]) -> Settled:
         released_usd=_amount(value.get("released_usd")),
         overrun_usd=_amount(value.get("overrun_usd")) or Decimal(0),
         replayed=value.get("replayed") is True,
+        state=str(value.get("state", "")),
+        late=value.get("late") is True,
+        warnings=tuple(value.get("warnings") or ()),
         raw=value,
     )
 
@@ -159,7 +164,7 @@ def settled(reply: Reply) -> Settled:
 def settled_batch(reply: Reply, count: int) -> list[Settled | NoburnError]:
     """Reads the answer of a batch, item by item in order. Raises NoburnError when the whole batch failed."""
     value = _ok(reply)
-    items = _objects(value.get("items") if "items" in value else value.get("results"))
+    items = _objects(value.get("results"))
     if len(items) != count:
         raise NoburnError(f"noburn answered {len(items)} items of a batch of {count}", status=reply.status)
     results: list[Settled | NoburnError] = []
@@ -173,14 +178,14 @@ def settled_batch(reply: Reply, count: int) -> list[Settled | NoburnError]:
     return results
 
 
-def extended(reply: Reply, hold_id: str) -> Extended:
+def extended(reply: Reply, hold: Allowed | Extended) -> Extended:
     """Reads the answer of an extend. Raises NoburnError, ConflictError for a hold of a closed epoch."""
     value = _ok(reply)
-    hold = _mapping(value.get("hold")) or value
+    longer = _mapping(value.get("hold"))
     return Extended(
-        hold_id=_text(hold.get("id")) or hold_id,
-        expires_at=_time(hold.get("expires_at")),
-        authorization=_text(value.get("authorization")),
+        hold_id=_text(longer.get("id")) or str(hold.hold_id),
+        expires_at=_time(longer.get("expires_at")),
+        authorization=_text(value.get("authorization")) or str(hold.authorization),
         raw=value,
     )
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Literal
 
-from noburn_sdk.results import Allowed
+from noburn_sdk.results import Allowed, Extended
 
 Ending = Literal["nothing", "void", "cut", "unsettled"]
 
@@ -82,6 +83,11 @@ class CallState:
     def _begin(self, allowed: Allowed) -> None:
         self._allowed = allowed
         self._started = time.monotonic()
+
+    def _lengthen(self, longer: Extended) -> None:
+        self._allowed = replace(
+            self.allowed, authorization=longer.authorization, expires_at=longer.expires_at
+        )
 
     @property
     def allowed(self) -> Allowed:

@@ -12,7 +12,7 @@ from noburn_sdk._requests import WAIT_MS_MAX
 from noburn_sdk._version import __version__
 from noburn_sdk.errors import AuthenticationError, InvalidRequestError
 
-DEFAULT_BASE_URL = "http://127.0.0.1:8000"
+DEFAULT_BASE_URL = "http://127.0.0.1:8420"
 """Where `make serve` listens."""
 
 DEFAULT_TIMEOUT = 5.0

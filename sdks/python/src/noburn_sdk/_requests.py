@@ -6,20 +6,28 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from decimal import Decimal, InvalidOperation
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypeAlias, TypedDict
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 
 from noburn_sdk.errors import InvalidRequestError
-from noburn_sdk.results import Allowed
-from noburn_sdk.usage import Usage, normalise
+from noburn_sdk.results import Allowed, Extended
+from noburn_sdk.usage import Usage, normalise, read
 
 WAIT_MS_MAX = 10_000
 BATCH_MAX = 1_000
 TAGS_MAX = 10
 TTL_SECONDS_MAX = 900
 
+LATENCY_MS_MAX = 2**31 - 1
+
 Outcome = Literal["ok", "error", "cut"]
+
+Authorization: TypeAlias = "Allowed | Extended | str"
+"""What resolves a hold: the answer of its pre-flight or of its last extend, or their `authorization`."""
+
+Amount: TypeAlias = "Decimal | str | int"
+"""USD, exactly; never a float."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +67,8 @@ class CallOptions(TypedDict, total=False):
     """Lower `max_output_tokens` to what fits instead of refusing."""
     dry_run: bool
     """Decide without placing a hold."""
-    cost_usd: Decimal | str | int | None
-    """Your own estimate, for tools and models without a price. Never a float."""
+    cost_usd: Amount | None
+    """Your own estimate, for tools and models without a price; settle such a call with its `cost_usd`."""
     cached_input_tokens: int | None
     images: int | None
     tools: Mapping[str, int] | None
@@ -90,7 +98,7 @@ class Preflight:
     wait_ms: int | None = None
     fit: bool = False
     dry_run: bool = False
-    cost_usd: Decimal | str | int | None = None
+    cost_usd: Amount | None = None
     cached_input_tokens: int | None = None
     images: int | None = None
     tools: Mapping[str, int] | None = None
@@ -105,7 +113,7 @@ class Preflight:
         _check_count(errors, "input_tokens", self.input_tokens, 0)
         _check_count(errors, "n", self.n, 1)
         for name, least, most in (
-            ("max_output_tokens", 0, None),
+            ("max_output_tokens", 1, None),
             ("cached_input_tokens", 0, None),
             ("images", 0, None),
             ("ttl_seconds", 1, TTL_SECONDS_MAX),
@@ -203,8 +211,8 @@ def post(path: str, body: object, key: str | None, *, wait_seconds: float = 0.0)
     return Request("POST", path, _encode(body), key or uuid4().hex, wait_seconds)
 
 
-def _token(authorization: Allowed | str) -> str:
-    token = authorization.authorization if isinstance(authorization, Allowed) else authorization
+def _token(authorization: Authorization) -> str:
+    token = authorization if isinstance(authorization, str) else authorization.authorization
     if not isinstance(token, str) or not token:
         message = "must be an authorization; a dry run has none to settle"
         raise InvalidRequestError("Nothing to resolve", errors={"authorization": message})
@@ -213,33 +221,40 @@ def _token(authorization: Allowed | str) -> str:
 
 @dataclass(frozen=True)
 class Settlement:
-    """One settle of a batch. `usage` None means unknown: the hold is presumed spent, correctably."""
+    """One settle of a batch. `usage` None means unknown: the hold is presumed spent, correctably.
 
-    authorization: Allowed | str
+    `cost_usd` is what the call cost where the price book cannot tell.
+    """
+
+    authorization: Authorization
     usage: Any
     model: str | None = None
     outcome: Outcome = "ok"
     latency_ms: int | None = None
+    cost_usd: Amount | None = None
 
     def to_wire(self) -> dict[str, Any]:
         """Returns the JSON object of this settlement. Raises InvalidRequestError."""
         usage: Usage | None = None if self.usage is None else normalise(self.usage)
+        errors: dict[str, str] = {}
         if self.outcome not in ("ok", "error", "cut"):
-            raise InvalidRequestError("The settle is invalid", errors={"outcome": "must be ok, error or cut"})
-        model = self.model
-        if model is None and not isinstance(self.usage, Usage | Mapping):
-            # A provider's whole answer names the exact model that it ran.
-            named = getattr(self.usage, "model", None)
-            model = named if isinstance(named, str) else None
+            errors["outcome"] = "must be ok, error or cut"
+        _check_amount(errors, "cost_usd", self.cost_usd)
+        if errors:
+            raise InvalidRequestError("The settle is invalid", errors=errors)
+        # A provider's whole answer names the exact model that it ran.
+        model = self.model or read(self.usage, "model")
         wire: dict[str, Any] = {
             "authorization": _token(self.authorization),
             "usage": None if usage is None else usage.to_wire(),
             "outcome": self.outcome,
         }
-        if model is not None:
+        if isinstance(model, str):
             wire["model"] = model
         if self.latency_ms is not None:
-            wire["latency_ms"] = max(int(self.latency_ms), 0)
+            wire["latency_ms"] = min(max(int(self.latency_ms), 0), LATENCY_MS_MAX)
+        if self.cost_usd is not None:
+            wire["cost_usd"] = format(Decimal(self.cost_usd), "f")
         return wire
 
 
@@ -253,27 +268,24 @@ def settle_batch(settlements: Sequence[Settlement], key: str | None) -> Request:
     if not 0 < len(settlements) <= BATCH_MAX:
         message = f"must be 1 to {BATCH_MAX}, are {len(settlements)}"
         raise InvalidRequestError("The batch is invalid", errors={"settlements": message})
-    return post("/v1/settle/batch", {"items": [item.to_wire() for item in settlements]}, key)
+    return post("/v1/settle/batch", {"settlements": [item.to_wire() for item in settlements]}, key)
 
 
-def void(authorization: Allowed | str, key: str | None) -> Request:
+def void(authorization: Authorization, key: str | None) -> Request:
     """Returns the request that frees a hold whose call never reached the provider."""
     return post("/v1/void", {"authorization": _token(authorization)}, key)
 
 
-def extend(hold: Allowed | str, ttl_seconds: int, key: str | None) -> Request:
-    """Returns the request that lengthens a hold's life. `hold` is the answer of its pre-flight or its id."""
+def extend(hold: Allowed | Extended, ttl_seconds: int, key: str | None) -> Request:
+    """Returns the request that lengthens a hold's life. Raises InvalidRequestError, for a dry run's too."""
     errors: dict[str, str] = {}
     _check_count(errors, "ttl_seconds", ttl_seconds, 1, TTL_SECONDS_MAX)
-    hold_id = hold.hold_id if isinstance(hold, Allowed) else hold
-    if not isinstance(hold_id, str) or not hold_id.startswith("hold_"):
-        errors["hold"] = "must be a hold's id (hold_…) or what preflight returned"
+    if not hold.hold_id or not hold.authorization:
+        errors["hold"] = "must be what preflight or extend returned; a dry run holds nothing"
     if errors:
         raise InvalidRequestError("The extension is invalid", errors=errors)
-    body: dict[str, Any] = {"ttl_seconds": ttl_seconds}
-    if isinstance(hold, Allowed):
-        body["authorization"] = hold.authorization
-    return post(f"/v1/holds/{quote(str(hold_id), safe='')}/extend", body, key)
+    body = {"authorization": hold.authorization, "ttl_seconds": ttl_seconds}
+    return post(f"/v1/holds/{quote(str(hold.hold_id), safe='')}/extend", body, key)
 
 
 def remaining(subject: Mapping[str, str | None]) -> Request:

@@ -81,16 +81,17 @@ class AsyncNoburn:
 
     async def settle(
         self,
-        authorization: Allowed | str,
+        authorization: _requests.Authorization,
         *,
         usage: Any,
         model: str | None = None,
         outcome: _requests.Outcome = "ok",
         latency_ms: int | None = None,
+        cost_usd: _requests.Amount | None = None,
         idempotency_key: str | None = None,
     ) -> Settled:
         """Reports what a call used, as `Noburn.settle` does."""
-        item = Settlement(authorization, usage, model, outcome, latency_ms)
+        item = Settlement(authorization, usage, model, outcome, latency_ms, cost_usd)
         return _answers.settled(await self._ask(_requests.settle(item, idempotency_key)))
 
     async def settle_batch(
@@ -100,16 +101,18 @@ class AsyncNoburn:
         reply = await self._ask(_requests.settle_batch(settlements, idempotency_key))
         return _answers.settled_batch(reply, len(settlements))
 
-    async def void(self, authorization: Allowed | str, *, idempotency_key: str | None = None) -> Settled:
+    async def void(
+        self, authorization: _requests.Authorization, *, idempotency_key: str | None = None
+    ) -> Settled:
         """Frees the hold of a call that never reached the provider or was not billed."""
         return _answers.settled(await self._ask(_requests.void(authorization, idempotency_key)))
 
     async def extend(
-        self, hold: Allowed | str, ttl_seconds: int, *, idempotency_key: str | None = None
+        self, hold: Allowed | Extended, ttl_seconds: int, *, idempotency_key: str | None = None
     ) -> Extended:
         """Lengthens the life of a hold, as `Noburn.extend` does."""
         reply = await self._ask(_requests.extend(hold, ttl_seconds, idempotency_key))
-        return _answers.extended(reply, str(hold.hold_id if isinstance(hold, Allowed) else hold))
+        return _answers.extended(reply, hold)
 
     async def remaining(
         self,
@@ -119,9 +122,12 @@ class AsyncNoburn:
         project: str | None = None,
         run: str | None = None,
         plan: str | None = None,
+        provider: str | None = None,
+        model: str | None = None,
     ) -> Remaining:
         """Returns what these subjects have left in every budget that a call of theirs would meet."""
         subject = {"customer": customer, "user": user, "project": project, "run": run, "plan": plan}
+        subject |= {"provider": provider, "model": model}
         return _answers.remaining(await self._ask(_requests.remaining(subject)))
 
     async def prices(self) -> dict[str, Any]:
@@ -203,13 +209,19 @@ class AsyncCall(CallState):
         model: str | None = None,
         outcome: _requests.Outcome = "ok",
         latency_ms: int | None = None,
+        cost_usd: _requests.Amount | None = None,
     ) -> Settled:
         """Reports what the call used, as `Noburn.settle` does; the latency is measured unless given."""
         elapsed = self._latency_ms() if latency_ms is None else latency_ms
-        item = Settlement(self.allowed, usage, model, outcome, elapsed)
+        item = Settlement(self.allowed, usage, model, outcome, elapsed, cost_usd)
         request = _requests.settle(item, None)
         self._resolved = True
         return _answers.settled(await self._client._ask(request))
+
+    async def extend(self, ttl_seconds: int) -> None:
+        """Lengthens the hold's life to so long from now, for a call that takes longer than expected."""
+        longer = await self._client.extend(self.allowed, ttl_seconds)
+        self._lengthen(longer)
 
     async def void(self) -> Settled:
         """Frees the hold: the call was not made, or not billed."""

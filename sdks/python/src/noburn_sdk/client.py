@@ -90,12 +90,13 @@ class Noburn:
 
     def settle(
         self,
-        authorization: Allowed | str,
+        authorization: _requests.Authorization,
         *,
         usage: Any,
         model: str | None = None,
         outcome: _requests.Outcome = "ok",
         latency_ms: int | None = None,
+        cost_usd: _requests.Amount | None = None,
         idempotency_key: str | None = None,
     ) -> Settled:
         """Reports what a call used: a Usage, noburn's form as a mapping, or a provider's answer or usage.
@@ -103,7 +104,7 @@ class Noburn:
         None means unknown: the hold is presumed spent, and a later settle corrects it. Raises ConflictError
         when the hold was settled with other numbers.
         """
-        item = Settlement(authorization, usage, model, outcome, latency_ms)
+        item = Settlement(authorization, usage, model, outcome, latency_ms, cost_usd)
         return _answers.settled(self._ask(_requests.settle(item, idempotency_key)))
 
     def settle_batch(
@@ -113,19 +114,19 @@ class Noburn:
         reply = self._ask(_requests.settle_batch(settlements, idempotency_key))
         return _answers.settled_batch(reply, len(settlements))
 
-    def void(self, authorization: Allowed | str, *, idempotency_key: str | None = None) -> Settled:
+    def void(self, authorization: _requests.Authorization, *, idempotency_key: str | None = None) -> Settled:
         """Frees the hold of a call that never reached the provider or was not billed."""
         return _answers.settled(self._ask(_requests.void(authorization, idempotency_key)))
 
     def extend(
-        self, hold: Allowed | str, ttl_seconds: int, *, idempotency_key: str | None = None
+        self, hold: Allowed | Extended, ttl_seconds: int, *, idempotency_key: str | None = None
     ) -> Extended:
-        """Lengthens the life of a hold, given as what `preflight` returned or its id, to so long from now.
+        """Lengthens the life of a hold, given as what `preflight` or `extend` returned, to so long from now.
 
-        Raises ConflictError when it is resolved or its epoch is closed.
+        Raises ConflictError when its epoch is closed, InvalidRequestError when it is resolved already.
         """
         reply = self._ask(_requests.extend(hold, ttl_seconds, idempotency_key))
-        return _answers.extended(reply, str(hold.hold_id if isinstance(hold, Allowed) else hold))
+        return _answers.extended(reply, hold)
 
     def remaining(
         self,
@@ -135,9 +136,12 @@ class Noburn:
         project: str | None = None,
         run: str | None = None,
         plan: str | None = None,
+        provider: str | None = None,
+        model: str | None = None,
     ) -> Remaining:
         """Returns what these subjects have left in every budget that a call of theirs would meet."""
         subject = {"customer": customer, "user": user, "project": project, "run": run, "plan": plan}
+        subject |= {"provider": provider, "model": model}
         return _answers.remaining(self._ask(_requests.remaining(subject)))
 
     def prices(self) -> dict[str, Any]:
@@ -230,13 +234,19 @@ class Call(CallState):
         model: str | None = None,
         outcome: _requests.Outcome = "ok",
         latency_ms: int | None = None,
+        cost_usd: _requests.Amount | None = None,
     ) -> Settled:
         """Reports what the call used, as `Noburn.settle` does; the latency is measured unless given."""
         elapsed = self._latency_ms() if latency_ms is None else latency_ms
-        item = Settlement(self.allowed, usage, model, outcome, elapsed)
+        item = Settlement(self.allowed, usage, model, outcome, elapsed, cost_usd)
         request = _requests.settle(item, None)
         self._resolved = True
         return _answers.settled(self._client._ask(request))
+
+    def extend(self, ttl_seconds: int) -> None:
+        """Lengthens the hold's life to so long from now, for a call that takes longer than expected."""
+        longer = self._client.extend(self.allowed, ttl_seconds)
+        self._lengthen(longer)
 
     def void(self) -> Settled:
         """Frees the hold: the call was not made, or not billed."""

@@ -15,6 +15,8 @@ class BudgetState:
 
     id: str
     scope: str
+    subject: str | None = None
+    window: str | None = None
     limit_usd: Decimal | None = None
     remaining_usd: Decimal | None = None
     resets_at: datetime | None = None
@@ -34,7 +36,8 @@ class Allowed:
     """The call may be made, with `model` and with output capped at `max_output_tokens`.
 
     Put that cap into the provider call: a bound that the provider does not enforce is no bound.
-    `authorization` is what settles it; a dry run has none.
+    `authorization` is what settles it and `amount_usd` what is held; a dry run has no authorization, and its
+    amount is the estimate.
     """
 
     authorization: str | None
@@ -91,23 +94,27 @@ class Denied:
 class Settled:
     """What a settle or void did. An amount is None where the server did not name it.
 
-    `overrun_usd` is what the call cost beyond its hold; `replayed` says that this had been applied before.
+    `state` is settled, voided or presumed. `overrun_usd` is what the call cost beyond its hold; `replayed` says
+    that this had been applied before, `late` that it corrected an earlier resolution.
     """
 
     cost_usd: Decimal | None
     released_usd: Decimal | None
     overrun_usd: Decimal
     replayed: bool
+    state: str = ""
+    late: bool = False
+    warnings: tuple[Any, ...] = ()
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
 class Extended:
-    """A hold with a longer life. Settle with `authorization` where there is one, else with the first."""
+    """A hold with a longer life. Settle or extend it further with this, in place of the first answer."""
 
     hold_id: str
     expires_at: datetime | None
-    authorization: str | None
+    authorization: str
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 

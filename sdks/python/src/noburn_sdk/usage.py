@@ -75,7 +75,7 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _get(value: Any, name: str) -> Any:
+def read(value: Any, name: str) -> Any:
     """Reads a field of an object or a mapping; None when there is none."""
     if isinstance(value, Mapping):
         return value.get(name)
@@ -84,7 +84,7 @@ def _get(value: Any, name: str) -> Any:
 
 def _count(value: Any, *names: str) -> int:
     for name in names:
-        value = _get(value, name)
+        value = read(value, name)
     return value if isinstance(value, int) else 0
 
 
@@ -94,16 +94,16 @@ def _split(value: Any) -> tuple[Any, Any]:
     Raises InvalidRequestError for an answer without usage, such as a stream that never asked for it: guessing
     zero would let the call go unpaid.
     """
-    inner = _get(value, "usage")
+    inner = read(value, "usage")
     if inner is not None:
         return inner, value
-    if value is None or _get(value, "object") is not None or _get(value, "id") is not None:
+    if value is None or read(value, "object") is not None or read(value, "id") is not None:
         raise InvalidRequestError("The answer carries no usage", errors={"usage": "is missing"})
     return value, None
 
 
 def _tier(used: Any, whole: Any) -> str | None:
-    tier = _get(whole, "service_tier") or _get(used, "service_tier")
+    tier = read(whole, "service_tier") or read(used, "service_tier")
     # Anthropic's "standard" is everybody else's "default".
     return "default" if tier == "standard" else tier if isinstance(tier, str) else None
 
@@ -111,7 +111,7 @@ def _tier(used: Any, whole: Any) -> str | None:
 def from_openai_chat(value: Any) -> Usage:
     """Reads a chat completion, a usage chunk, or its `usage`, as object or mapping."""
     used, whole = _split(value)
-    if not isinstance(_get(used, "prompt_tokens"), int):
+    if not isinstance(read(used, "prompt_tokens"), int):
         raise InvalidRequestError("Not a chat usage", errors={"prompt_tokens": "is missing"})
     return Usage(
         input_tokens=_count(used, "prompt_tokens"),
@@ -128,7 +128,7 @@ def from_openai_chat(value: Any) -> Usage:
 def from_embeddings(value: Any) -> Usage:
     """Reads an embeddings answer or its `usage`, which counts input alone."""
     used, _ = _split(value)
-    if not isinstance(_get(used, "prompt_tokens"), int):
+    if not isinstance(read(used, "prompt_tokens"), int):
         raise InvalidRequestError("Not an embeddings usage", errors={"prompt_tokens": "is missing"})
     return Usage(input_tokens=_count(used, "prompt_tokens"))
 
@@ -136,11 +136,11 @@ def from_embeddings(value: Any) -> Usage:
 def from_openai_responses(value: Any) -> Usage:
     """Reads a response or its `usage`. Tools are counted from the response's output items, if it is whole."""
     used, whole = _split(value)
-    if not isinstance(_get(used, "input_tokens"), int):
+    if not isinstance(read(used, "input_tokens"), int):
         raise InvalidRequestError("Not a Responses usage", errors={"input_tokens": "is missing"})
     tools: dict[str, int] = {}
-    for item in _get(whole, "output") or ():
-        name = _RESPONSES_TOOLS.get(_get(item, "type"))
+    for item in read(whole, "output") or ():
+        name = _RESPONSES_TOOLS.get(read(item, "type"))
         if name is not None:
             tools[name] = tools.get(name, 0) + 1
     return Usage(
@@ -162,24 +162,24 @@ def from_anthropic(value: Any, *, delta: Any = None) -> Usage:
     """
     used, whole = _split(value)
     late = None if delta is None else _split(delta)[0]
-    if not isinstance(_get(used, "input_tokens"), int):
+    if not isinstance(read(used, "input_tokens"), int):
         raise InvalidRequestError("Not a Messages usage", errors={"input_tokens": "is missing"})
 
     def latest(*names: str) -> int:
         for source in (late, used):
             found: Any = source
             for name in names:
-                found = _get(found, name)
+                found = read(found, name)
             if isinstance(found, int):
                 return found
         return 0
 
-    read, written = latest("cache_read_input_tokens"), latest("cache_creation_input_tokens")
+    reads, written = latest("cache_read_input_tokens"), latest("cache_creation_input_tokens")
     searches = latest("server_tool_use", "web_search_requests")
     return Usage(
-        input_tokens=latest("input_tokens") + read + written,
+        input_tokens=latest("input_tokens") + reads + written,
         output_tokens=latest("output_tokens"),
-        cache_read_tokens=read,
+        cache_read_tokens=reads,
         cache_write_tokens=written,
         cache_write_1h_tokens=min(latest("cache_creation", "ephemeral_1h_input_tokens"), written),
         reasoning_tokens=latest("output_tokens_details", "thinking_tokens"),
@@ -198,10 +198,10 @@ def normalise(value: Any) -> Usage:
     if isinstance(value, Mapping) and value and set(value) <= _NAMES:
         return Usage(**value)
     used, _ = _split(value)
-    if isinstance(_get(used, "prompt_tokens"), int):
+    if isinstance(read(used, "prompt_tokens"), int):
         return from_openai_chat(value)
-    if isinstance(_get(used, "input_tokens"), int):
-        details = _get(used, "input_tokens_details")
+    if isinstance(read(used, "input_tokens"), int):
+        details = read(used, "input_tokens_details")
         return from_anthropic(value) if details is None else from_openai_responses(value)
     raise InvalidRequestError(
         "Unknown kind of usage", errors={"usage": f"cannot read a {type(value).__name__}"}
