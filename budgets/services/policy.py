@@ -90,7 +90,6 @@ def _rule(budget: Budget) -> BudgetRule:
         action=Action(budget.action),
         time_zone=budget.time_zone,
         release_on_expiry=budget.on_expiry == OnExpiry.RELEASE,
-        release_on_expiry=budget.on_expiry == OnExpiry.RELEASE,
     )
 
 

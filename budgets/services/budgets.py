@@ -1,0 +1,385 @@
+"""Budgets: created, edited, overridden for single subjects, archived. Every edit publishes the policy anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+
+from budgets.domain.budget_rules import (
+    BUDGETS_MAX,
+    DEFAULT_THRESHOLDS,
+    choice_errors,
+    limit_field,
+    name_errors,
+    parse_limit,
+    show_limit,
+    subject_errors,
+    thresholds_errors,
+    window_errors,
+)
+from budgets.domain.policy import EACH, Action, Metric, Scope, WindowKind
+from budgets.models import Budget, BudgetOverride, Estimate, OnEpochClose, OnExpiry
+from budgets.services.policy import publish
+from noburn.kit import ids
+from noburn.kit.money import BadAmount
+from noburn.kit.problems import FieldError, Invalid
+from tenants.domain.time_zones import is_time_zone
+from tenants.models import ApiKey, Project
+from tenants.services import audit
+from tenants.services.tenants import lock_tenant
+
+Limit = Decimal | int | str
+"""A limit as people write it: USD with up to nine places, or a whole number of tokens or requests."""
+
+
+class InvalidBudget(Invalid):
+    """A budget, edit or override that breaks rules; `errors` names every one."""
+
+
+class BudgetNotFound(LookupError):
+    """The tenant has no such budget, or it is archived."""
+
+
+class OverrideNotFound(LookupError):
+    """The budget has no override for this subject."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewBudget:
+    """A budget to be made. Scope, metric, window and the choices are words as on the wire.
+
+    `limit` is in the metric's unit (USD, not nano-USD). `subject` is `*` for each subject, and always for the
+    tenant itself; a tag's subject is `name=value`, and a tag template names its tag in `tag`; an API key's is
+    its id. `name` is made from the rest when it is empty, `time_zone` None is the tenant's.
+    """
+
+    scope: str
+    metric: str = Metric.USD.value
+    window: str
+    limit: Limit
+    subject: str = EACH
+    tag: str | None = None
+    name: str = ""
+    anchor_day: int | None = None
+    time_zone: str | None = None
+    action: str = Action.BLOCK.value
+    estimate: str = Estimate.CEILING.value
+    on_expiry: str = OnExpiry.PRESUME.value
+    on_epoch_close: str = OnEpochClose.STRICT.value
+    thresholds: tuple[int, ...] = DEFAULT_THRESHOLDS
+
+    def errors(self) -> list[FieldError]:
+        """Returns everything that is wrong with it, as far as it can be told without the database."""
+        errors = [
+            *choice_errors("scope", self.scope, Scope),
+            *choice_errors("metric", self.metric, Metric),
+            *choice_errors("window", self.window, WindowKind),
+            *_choices_errors(self.action, self.estimate, self.on_expiry, self.on_epoch_close),
+            *subject_errors(self.scope, self.subject, self.tag),
+            *window_errors(self.scope, self.window, self.anchor_day),
+            *thresholds_errors(self.thresholds),
+        ]
+        if self.name:
+            errors += name_errors(self.name)
+        if self.time_zone is not None and not is_time_zone(self.time_zone):
+            errors.append(FieldError("time_zone", "must be an IANA time zone such as Europe/Berlin"))
+        return errors + _limit_errors(self.metric, self.limit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetChanges:
+    """What to change of a budget; None leaves a field as it is.
+
+    What a budget counts (scope, subject, tag, metric, window, anchor, zone) cannot change: its counters would
+    mean something else half-way. Archive it and make another, which begins with what was spent so far.
+    """
+
+    limit: Limit | None = None
+    name: str | None = None
+    action: str | None = None
+    estimate: str | None = None
+    on_expiry: str | None = None
+    on_epoch_close: str | None = None
+    thresholds: tuple[int, ...] | None = None
+
+    def errors(self, metric: str) -> list[FieldError]:
+        """Returns everything that is wrong with the changes to a budget of this metric."""
+        errors = _choices_errors(self.action, self.estimate, self.on_expiry, self.on_epoch_close)
+        if self.name is not None:
+            errors += name_errors(self.name)
+        if self.thresholds is not None:
+            errors += thresholds_errors(self.thresholds)
+        if self.limit is not None:
+            errors += _limit_errors(metric, self.limit)
+        return errors
+
+
+def create_budget(*, tenant_id: UUID, budget: NewBudget, actor: str, now: datetime) -> Budget:
+    """Creates a budget and publishes it. Raises TenantNotFound, or InvalidBudget with every error.
+
+    Made inside its window it begins with what the ledger holds for that window.
+    """
+    errors = budget.errors()
+    with transaction.atomic():
+        lock_tenant(tenant_id=tenant_id)
+        if not errors:
+            errors = _reference_errors(tenant_id, budget)
+        if errors:
+            raise InvalidBudget(errors)
+        limit = parse_limit(budget.metric, budget.limit)
+        made = Budget.objects.create(
+            id=ids.new_uuid(now),
+            tenant_id=tenant_id,
+            name=budget.name or _default_name(budget, limit),
+            scope=budget.scope,
+            subject=budget.subject,
+            tag=(budget.tag or budget.subject.partition("=")[0]) if budget.scope == Scope.TAG else None,
+            metric=budget.metric,
+            window=budget.window,
+            anchor_day=budget.anchor_day,
+            time_zone=budget.time_zone,
+            limit=limit,
+            action=budget.action,
+            estimate=budget.estimate,
+            on_expiry=budget.on_expiry,
+            on_epoch_close=budget.on_epoch_close,
+            thresholds=list(budget.thresholds),
+            effective_at=now,
+            created_at=now,
+        )
+        _record(made, "budget.create", actor=actor, now=now, after=_seen(made))
+        publish(tenant_id=tenant_id, now=now)
+    return made
+
+
+def edit_budget(
+    *, tenant_id: UUID, budget_id: UUID, changes: BudgetChanges, actor: str, now: datetime
+) -> Budget:
+    """Changes a budget, raises its version and publishes it; without a difference nothing happens.
+
+    A lowered limit revokes nothing that is held already. Raises TenantNotFound, BudgetNotFound, InvalidBudget.
+    """
+    with transaction.atomic():
+        lock_tenant(tenant_id=tenant_id)
+        budget = _get(tenant_id, budget_id)
+        errors = changes.errors(budget.metric)
+        if errors:
+            raise InvalidBudget(errors)
+        before = _seen(budget)
+        for field in dataclass_fields(changes):
+            value = getattr(changes, field.name)
+            if value is None:
+                continue
+            if field.name == "limit":
+                value = parse_limit(budget.metric, value)
+            setattr(budget, field.name, list(value) if field.name == "thresholds" else value)
+        after = _seen(budget)
+        if after == before:
+            return budget
+        _bump(budget, "budget.edit", actor=actor, now=now, before=before, after=after)
+    return budget
+
+
+def set_override(
+    *, tenant_id: UUID, budget_id: UUID, subject: str, limit: Limit, actor: str, now: datetime
+) -> BudgetOverride:
+    """Gives one subject of a template its own limit. Raises TenantNotFound, BudgetNotFound, InvalidBudget.
+
+    `subject` is one of the budget's scope; for a tag it may be the value or `name=value`.
+    """
+    with transaction.atomic():
+        lock_tenant(tenant_id=tenant_id)
+        budget = _get(tenant_id, budget_id)
+        subject = _override_subject(budget, subject)
+        errors = _limit_errors(budget.metric, limit)
+        if budget.subject != EACH or budget.scope == Scope.TENANT:
+            errors.append(FieldError("budget", "has one subject; edit its limit instead"))
+        else:
+            named = f"{budget.tag}={subject}" if budget.scope == Scope.TAG else subject
+            errors += subject_errors(budget.scope, named, budget.tag)
+            if subject == EACH:
+                errors.append(FieldError("subject", "must name one subject, not *"))
+        if errors:
+            raise InvalidBudget(errors)
+        amount = parse_limit(budget.metric, limit)
+        override = BudgetOverride.objects.filter(
+            tenant_id=tenant_id, budget_id=budget_id, subject=subject
+        ).first()
+        before = None
+        if override is None:
+            override = BudgetOverride(
+                id=ids.new_uuid(now), tenant_id=tenant_id, budget_id=budget_id, subject=subject, version=0
+            )
+        elif override.limit == amount:
+            return override
+        else:
+            before = _override_seen(budget, override)
+        override.limit = amount
+        override.version += 1
+        override.updated_at = now
+        override.save()
+        after = _override_seen(budget, override)
+        _bump(budget, "budget.set_override", actor=actor, now=now, before=before, after=after)
+    return override
+
+
+def remove_override(*, tenant_id: UUID, budget_id: UUID, subject: str, actor: str, now: datetime) -> None:
+    """Puts a subject back under the template's limit. Raises TenantNotFound, BudgetNotFound, OverrideNotFound."""
+    with transaction.atomic():
+        lock_tenant(tenant_id=tenant_id)
+        budget = _get(tenant_id, budget_id)
+        override = BudgetOverride.objects.filter(
+            tenant_id=tenant_id, budget_id=budget_id, subject=_override_subject(budget, subject)
+        ).first()
+        if override is None:
+            raise OverrideNotFound(subject)
+        before = _override_seen(budget, override)
+        override.delete()
+        _bump(budget, "budget.remove_override", actor=actor, now=now, before=before, after=None)
+
+
+def archive_budget(*, tenant_id: UUID, budget_id: UUID, actor: str, now: datetime) -> Budget:
+    """Ends a budget: it counts and refuses nothing from the next policy on. Raises TenantNotFound, BudgetNotFound.
+
+    Its history stays, and so do its overrides.
+    """
+    with transaction.atomic():
+        lock_tenant(tenant_id=tenant_id)
+        budget = _get(tenant_id, budget_id)
+        before = _seen(budget)
+        budget.archived_at = now
+        _bump(budget, "budget.archive", actor=actor, now=now, before=before, after=_seen(budget))
+    return budget
+
+
+def _get(tenant_id: UUID, budget_id: UUID) -> Budget:
+    budget = Budget.objects.filter(tenant_id=tenant_id, pk=budget_id, archived_at__isnull=True).first()
+    if budget is None:
+        raise BudgetNotFound(str(budget_id))
+    return budget
+
+
+def _bump(
+    budget: Budget,
+    action: str,
+    *,
+    actor: str,
+    now: datetime,
+    before: Mapping[str, Any] | None,
+    after: Mapping[str, Any] | None,
+) -> None:
+    """Saves a budget under its next version, so that gateways refresh its counters, and publishes it."""
+    budget.version += 1
+    budget.save()
+    _record(budget, action, actor=actor, now=now, before=before, after=after)
+    publish(tenant_id=budget.tenant_id, now=now)
+
+
+def _record(
+    budget: Budget,
+    action: str,
+    *,
+    actor: str,
+    now: datetime,
+    before: Mapping[str, Any] | None = None,
+    after: Mapping[str, Any] | None = None,
+) -> None:
+    audit.record(
+        tenant_id=budget.tenant_id,
+        actor=actor,
+        action=action,
+        object=ids.encode(ids.BUDGET, budget.pk),
+        before=before,
+        after=after,
+        now=now,
+    )
+
+
+def _limit_errors(metric: str, limit: Limit) -> list[FieldError]:
+    if metric not in list(Metric):
+        return []  # Named already; its limit has no unit yet.
+    try:
+        parse_limit(metric, limit)
+    except BadAmount as bad:
+        return [FieldError(bad.field, bad.message)]
+    return []
+
+
+def _choices_errors(
+    action: str | None, estimate: str | None, on_expiry: str | None, on_epoch_close: str | None
+) -> list[FieldError]:
+    return [
+        *choice_errors("action", action, Action),
+        *choice_errors("estimate", estimate, Estimate),
+        *choice_errors("on_expiry", on_expiry, OnExpiry),
+        *choice_errors("on_epoch_close", on_epoch_close, OnEpochClose),
+    ]
+
+
+def _reference_errors(tenant_id: UUID, budget: NewBudget) -> list[FieldError]:
+    """Returns what is wrong with a budget in the light of what the tenant has."""
+    errors = []
+    if budget.subject != EACH and budget.scope == Scope.PROJECT:
+        if not Project.objects.filter(tenant_id=tenant_id, slug=budget.subject).exists():
+            errors.append(FieldError("subject", "must be the slug of a project of the tenant, or *"))
+    elif budget.subject != EACH and budget.scope == Scope.API_KEY:
+        try:
+            key_id = ids.decode(ids.API_KEY, budget.subject)
+        except ids.BadId:
+            key_id = None
+        if key_id is None or not ApiKey.objects.filter(tenant_id=tenant_id, pk=key_id).exists():
+            errors.append(FieldError("subject", "must be the id (key_…) of an API key of the tenant, or *"))
+    if Budget.objects.filter(tenant_id=tenant_id, archived_at__isnull=True).count() >= BUDGETS_MAX:
+        errors.append(FieldError("budget", f"a tenant has at most {BUDGETS_MAX}; archive those not in use"))
+    return errors
+
+
+def _override_subject(budget: Budget, subject: str) -> str:
+    """Returns the subject as counters spell it: for a tag its value alone."""
+    if budget.scope == Scope.TAG and budget.tag:
+        return subject.removeprefix(f"{budget.tag}=")
+    return subject
+
+
+def _default_name(budget: NewBudget, limit: int) -> str:
+    whose = budget.scope if budget.scope == Scope.TENANT else f"{budget.scope} {budget.subject}"
+    if budget.scope == Scope.TAG and budget.subject == EACH:
+        whose = f"tag {budget.tag}=*"
+    unit = {"usd": "USD", "tokens": "tokens", "requests": "requests"}[budget.metric]
+    per = {"total": "in total", "run": "a run"}.get(budget.window, f"per {budget.window}")
+    return f"{whose}: {show_limit(budget.metric, limit)} {unit} {per}"[:200]
+
+
+def _seen(budget: Budget) -> dict[str, Any]:
+    """What the audit log shows of a budget."""
+    return {
+        "name": budget.name,
+        "scope": budget.scope,
+        "subject": budget.subject,
+        "tag": budget.tag,
+        "metric": budget.metric,
+        "window": budget.window,
+        "anchor_day": budget.anchor_day,
+        "time_zone": budget.time_zone,
+        limit_field(budget.metric): show_limit(budget.metric, budget.limit),
+        "action": budget.action,
+        "estimate": budget.estimate,
+        "on_expiry": budget.on_expiry,
+        "on_epoch_close": budget.on_epoch_close,
+        "thresholds": list(budget.thresholds),
+        "archived_at": budget.archived_at.isoformat() if budget.archived_at else None,
+    }
+
+
+def _override_seen(budget: Budget, override: BudgetOverride) -> dict[str, Any]:
+    return {
+        "subject": override.subject,
+        limit_field(budget.metric): show_limit(budget.metric, override.limit),
+    }
