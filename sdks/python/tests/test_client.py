@@ -357,6 +357,12 @@ class TestReading:
         server.answers({"version": 1}, ETag='"v1"').answers({}, 304).answers({"version": 2}, ETag='"v2"')
         assert [client.prices()["version"] for _ in range(3)] == [1, 1, 2]
         assert [seen.headers.get("if-none-match") for seen in server.seen] == [None, '"v1"', '"v1"']
+        server.answers({"version": 3}, ETag='"v3"')
+        assert client.prices(provider="openai")["version"] == 3
+        assert (server.seen[3].path, server.seen[3].headers.get("if-none-match")) == (
+            "/v1/prices?provider=openai",
+            None,
+        )
 
 
 class TestThreads:

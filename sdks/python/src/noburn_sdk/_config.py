@@ -18,6 +18,7 @@ DEFAULT_BASE_URL = "http://127.0.0.1:8420"
 DEFAULT_TIMEOUT = 5.0
 CONNECTIONS_MAX = 1_000
 CONNECTIONS_KEPT = 100
+PRICE_LISTS_MAX = 64
 
 logger = logging.getLogger("noburn_sdk")
 

@@ -294,6 +294,7 @@ def remaining(subject: Mapping[str, str | None]) -> Request:
     return Request("GET", "/v1/remaining" + (f"?{urlencode(named)}" if named else ""))
 
 
-def prices(etag: str | None) -> Request:
-    """Returns the request for the price book, conditional where an older copy is held."""
-    return Request("GET", "/v1/prices", headers=() if etag is None else (("If-None-Match", etag),))
+def prices(provider: str | None, etag: str | None) -> Request:
+    """Returns the request for prices, conditional where an older copy is held."""
+    query = "" if provider is None else f"?{urlencode({'provider': provider})}"
+    return Request("GET", f"/v1/prices{query}", headers=() if etag is None else (("If-None-Match", etag),))

@@ -12,7 +12,14 @@ import httpx
 from noburn_sdk import _answers, _requests
 from noburn_sdk._answers import Reply
 from noburn_sdk._calls import CallState
-from noburn_sdk._config import CONNECTIONS_KEPT, CONNECTIONS_MAX, DEFAULT_TIMEOUT, logger, read_config
+from noburn_sdk._config import (
+    CONNECTIONS_KEPT,
+    CONNECTIONS_MAX,
+    DEFAULT_TIMEOUT,
+    PRICE_LISTS_MAX,
+    logger,
+    read_config,
+)
 from noburn_sdk._exchange import Lost, Outcome, Pause, Send, Step, ask, decide
 from noburn_sdk._requests import Preflight, Request, Settlement
 from noburn_sdk.client import _AROUND, _headers
@@ -54,7 +61,7 @@ class AsyncNoburn:
             headers=self._config.headers,
             limits=httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_KEPT),
         )
-        self._prices: tuple[str | None, dict[str, Any]] | None = None
+        self._prices: dict[str | None, tuple[str | None, dict[str, Any]]] = {}
 
     @property
     def base_url(self) -> str:
@@ -130,14 +137,16 @@ class AsyncNoburn:
         subject |= {"provider": provider, "model": model}
         return _answers.remaining(await self._ask(_requests.remaining(subject)))
 
-    async def prices(self) -> dict[str, Any]:
-        """Returns the price book in effect; asks for it again only when it changed."""
-        held = self._prices
-        reply = await self._ask(_requests.prices(held[0] if held else None))
+    async def prices(self, *, provider: str | None = None) -> dict[str, Any]:
+        """Returns the prices in effect, of one provider or of all; fetches them again only when they changed."""
+        held = self._prices.get(provider)
+        reply = await self._ask(_requests.prices(provider, held[0] if held else None))
         if reply.status == 304 and held is not None:
             return held[1]
         book = _answers.prices(reply)
-        self._prices = (reply.headers.get("etag"), book)
+        if len(self._prices) >= PRICE_LISTS_MAX:
+            self._prices.clear()
+        self._prices[provider] = (reply.headers.get("etag"), book)
         return book
 
     async def aclose(self) -> None:
