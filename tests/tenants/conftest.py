@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.tenants.cast import Cast
+
+
+@pytest.fixture
+def cast(real_database: None) -> Cast:
+    # Django's applications are loaded after this file.
+    from tests.tenants.cast import make_cast
+
+    return make_cast()
