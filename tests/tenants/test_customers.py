@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -57,7 +58,7 @@ class TestEnsureCustomer:
 class TestSuspendCustomer:
     def test_suspends_until_resumed(self, cast: Cast) -> None:
         ensure(cast, "acme")
-        who = {"tenant_id": cast.tenant.pk, "external_id": "acme", "actor": ACTOR}
+        who: dict[str, Any] = {"tenant_id": cast.tenant.pk, "external_id": "acme", "actor": ACTOR}
         assert suspend_customer(**who, now=NOW).suspended_at == NOW
         assert suspend_customer(**who, now=NOW + timedelta(days=1)).suspended_at == NOW
         assert resume_customer(**who, now=NOW).suspended_at is None

@@ -58,6 +58,7 @@ class TestCreateTenant:
     def test_records_who_did_it(self, cast: Cast) -> None:
         entry = AuditEntry.objects.get(tenant=cast.tenant, action="tenant.create")
         assert entry.object == ids.encode("ten", cast.tenant.pk)
+        assert entry.after is not None
         assert entry.after["owner"] == cast.alice.user.email
         assert entry.at == NOW
 
@@ -198,7 +199,7 @@ class TestAuditLog:
             psycopg.connect(owner_database_url) as owner,
             pytest.raises(psycopg.errors.InsufficientPrivilege, match="append-only"),
         ):
-            owner.execute(statement)  # type: ignore[arg-type]
+            owner.execute(statement)
 
     def test_is_written_inside_a_transaction_or_not_at_all(self, cast: Cast) -> None:
         with pytest.raises(audit.NotInTransaction):
