@@ -28,9 +28,9 @@ ZONES = [
 ]
 BOUNDED = [kind for kind in WindowKind if kind not in (WindowKind.TOTAL, WindowKind.RUN)]
 moments = st.datetimes(
-    min_value=datetime(1995, 1, 1),
-    max_value=datetime(2037, 12, 1),
-    timezones=st.just(UTC),  # noqa: DTZ001
+    min_value=datetime(1995, 1, 1),  # noqa: DTZ001
+    max_value=datetime(2037, 12, 1),  # noqa: DTZ001
+    timezones=st.just(UTC),
 )
 anchors = st.one_of(st.none(), st.integers(1, 31))
 
