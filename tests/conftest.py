@@ -6,6 +6,7 @@ such test makes a tenant of its own.
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ import pytest
 
 if TYPE_CHECKING:
     from pytest_django.plugin import DjangoDbBlocker
+
+pytest_plugins = ("tests.support.plugin",)
 
 # A short path, for the sake of the unix sockets.
 TEST_HOME = Path(f"/tmp/nbt-{os.getpid()}")
@@ -48,9 +51,16 @@ _read_settings()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "real_db: commits for real; nothing is rolled back or flushed")
+    config.addinivalue_line("markers", "soak: takes minutes; run by `make soak`, left out of `make test`")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
+    _clean_up()
+
+
+@atexit.register
+def _clean_up() -> None:
+    """Stops the servers and removes the home; also when pytest itself breaks, so registered twice."""
     from noburn.runtime.usage import leave_servers
 
     leave_servers(wait=True)

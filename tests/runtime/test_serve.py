@@ -8,8 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -18,6 +20,7 @@ from noburn.runtime.home import Home
 from tests.runtime.conftest import wait_for_death, wait_until_stopped
 
 END_SECONDS = 30
+READY_SECONDS = 60
 
 
 class Served:
@@ -44,7 +47,16 @@ class Served:
     def read_until(self, words: str) -> None:
         """Returns when a line of the log holds these words; fails when the process ends before."""
         assert self.process.stdout is not None
-        for line in self.process.stdout:
+        # Never ready means killed, whereupon the log ends.
+        limit = threading.Timer(READY_SECONDS, self.process.kill)
+        limit.start()
+        try:
+            self._read_until(words, self.process.stdout)
+        finally:
+            limit.cancel()
+
+    def _read_until(self, words: str, stdout: IO[str]) -> None:
+        for line in stdout:
             self.log.append(line)
             if words in line:
                 return
@@ -110,14 +122,17 @@ class TestServe:
         wait_until_stopped(served.home, "counters")
         wait_until_stopped(served.home, "postgres")
 
-    def test_refuses_a_port_that_is_taken(self, served: Served, home: Home) -> None:
-        second = subprocess.run(
-            [sys.executable, str(ROOT / "manage.py"), "serve"],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "NOBURN_HOME": str(home.path), "PORT": str(served.port)},
-        )
-        assert second.returncode == 1
-        assert f"Port {served.port} cannot be used" in second.stderr
-        assert f"PORT={served.port + 1} make serve" in second.stderr
+    def test_refuses_a_port_that_is_taken(self, home: Home) -> None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            port = taken.getsockname()[1]
+            done = subprocess.run(
+                [sys.executable, str(ROOT / "manage.py"), "serve"],
+                capture_output=True,
+                text=True,
+                check=False,
+                env={**os.environ, "NOBURN_HOME": str(home.path), "PORT": str(port)},
+            )
+        assert done.returncode == 1
+        assert f"Port {port} cannot be used" in done.stderr
+        assert f"PORT={port + 1} make serve" in done.stderr
