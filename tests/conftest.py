@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.simulator.report import pytest_terminal_summary as pytest_terminal_summary
+
 if TYPE_CHECKING:
     from pytest_django.plugin import DjangoDbBlocker
 

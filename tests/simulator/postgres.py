@@ -1,0 +1,437 @@
+"""The model of PostgreSQL: counters, grants, epochs, resolutions. Each public method is one transaction.
+
+`bug` names the altered rule of a mutant, else it is empty. Method names follow the functions of docs/escrow.md
+without their `nb_`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from budgets.domain import escrow
+from budgets.domain.escrow import HoldState, Step
+
+WRITE_OFF_WAIT = escrow.MAX_HOLD_LIFE_SECONDS + escrow.GRACE_SECONDS
+
+CounterKey = tuple[int, str, int]
+"""(budget, subject, window): what the real id hashes."""
+
+
+class Message(NamedTuple):
+    """A load message: what Redis may draw from one incarnation of one counter."""
+
+    key: CounterKey
+    epoch: int
+    inc: int
+    seq: int
+    total: int
+    parent_free: int
+    version: int
+    create: bool
+
+
+class Ask(NamedTuple):
+    """One counter that a call lacks something on, and what Redis showed of it; `inc` 0 is a missing key."""
+
+    key: CounterKey
+    lack: int
+    inc: int
+    chunk: int
+
+
+class Budget:
+    """A rule: `window` seconds long (0: total), for the whole tenant or each project or customer."""
+
+    __slots__ = ("id", "limit", "made_late", "overrides", "scope", "version", "window")
+
+    def __init__(self, id: int, scope: str, limit: int, window: int, made_late: bool = False) -> None:
+        self.id, self.scope, self.limit, self.window, self.made_late = id, scope, limit, window, made_late
+        self.version = 1
+        self.overrides: dict[str, int] = {}
+
+
+class Row:
+    """A grant row: one incarnation of a counter in one epoch."""
+
+    __slots__ = (
+        "acked", "authority", "clamped", "confirmed", "epoch", "granted", "inc", "returned", "seq", "state", "written",
+    )  # fmt: skip
+
+    def __init__(self, epoch: int, inc: int) -> None:
+        self.epoch, self.inc = epoch, inc
+        self.state = "live"
+        self.authority = self.granted = self.seq = self.acked = self.clamped = self.written = 0
+        self.confirmed = False  # Redis answered the retire.
+
+
+class Counter:
+    """A budget for one subject in one window."""
+
+    __slots__ = ("authority", "bv", "limit", "opening", "previous", "previous_at", "rows", "spent")
+
+    def __init__(self, limit: int, bv: int, opening: int) -> None:
+        self.limit, self.bv, self.opening = limit, bv, opening
+        self.spent = opening
+        self.authority = self.previous = 0
+        self.previous_at = -escrow.RECENT_MS
+        self.rows: dict[int, Row] = {}
+
+    def newest(self, epoch: int) -> Row | None:
+        """The latest row of this epoch; rows are kept in the order of their incarnations."""
+        for inc in reversed(self.rows):
+            return self.rows[inc] if self.rows[inc].epoch == epoch else None
+        return None
+
+
+class Epoch:
+    """One life of the shard in one Redis."""
+
+    __slots__ = ("id", "state", "valid_until")
+
+    def __init__(self, id: int, valid_until: int) -> None:
+        self.id, self.valid_until, self.state = id, valid_until, "opening"
+
+
+class Resolution:
+    """A row of hold_resolutions: `first` and `live` never change after the first posting."""
+
+    __slots__ = ("entries", "first", "live", "posted", "state")
+
+    def __init__(self, state: HoldState, posted: tuple[int, ...], live: tuple[bool, ...]) -> None:
+        self.state, self.posted, self.first, self.live = state, posted, posted, live
+        self.entries = [posted]
+
+
+class Postgres:
+    """The store of record. `down` makes every call fail before it does anything."""
+
+    def __init__(self, world: Any, bug: str) -> None:
+        self.world, self.bug, self.down = world, bug, False
+        self.counters: dict[CounterKey, Counter] = {}
+        self.budgets: dict[int, Budget] = {}
+        self.policy_version = 1
+        self.epochs: list[Epoch] = []
+        self.resolutions: dict[int, Resolution] = {}
+        self.incarnations = 0
+        self.touched: set[CounterKey] = set()
+
+    # Reading
+
+    def current(self) -> tuple[int, str, int]:
+        """The shard's newest epoch: id, state, recorded valid_until."""
+        last = self.epochs[-1]
+        return last.id, last.state, last.valid_until
+
+    def policy(self) -> tuple[int, tuple[tuple[int, int, str, int], ...]]:
+        """The compiled policy: its version and (budget, version, scope, window) of each budget."""
+        rules = tuple((b.id, b.version, b.scope, b.window) for b in self.budgets.values())
+        return self.policy_version, rules
+
+    def limit_of(self, key: CounterKey) -> int:
+        """The limit in force now: the subject's override, else the budget's."""
+        budget = self.budgets[key[0]]
+        return budget.overrides.get(key[1], budget.limit)
+
+    # Granting
+
+    def grant(self, epoch: int, asks: list[Ask]) -> list[Message] | None:
+        """Grant what the asks lack; None when the epoch is not open."""
+        last = self.epochs[-1]
+        if last.id != epoch or last.state != "open":
+            return None
+        return [self._grant(epoch, ask) for ask in sorted(asks)]
+
+    def _grant(self, epoch: int, ask: Ask) -> Message:
+        budget, counter = self.budgets[ask.key[0]], self.counters.get(ask.key)
+        if counter is None:
+            opening = self.world.truth.opening(ask.key) if budget.made_late else 0
+            counter = self.counters[ask.key] = Counter(0, 0, opening)
+        self.touched.add(ask.key)
+        counter.limit, counter.bv = self.limit_of(ask.key), budget.version
+        row = counter.newest(epoch)
+        if row and row.state == "live" and ask.inc == 0 and row.acked:
+            if self.bug == "stale_missing_locks":
+                row.state = "lost"
+                self.world.truth.on_lost(ask.key, row)
+            elif self.bug == "missing_key_recreated":
+                row.acked = 0  # The authority stays as it is, and the key is made anew.
+        if row is None or row.state != "live":
+            self.incarnations += 1
+            row = counter.rows[self.incarnations] = Row(epoch, self.incarnations)
+        room = escrow.headroom(limit=counter.limit, spent=counter.spent, authority=counter.authority)
+        if self.bug == "grant_not_capped":
+            room = counter.limit
+        granted_since = row.granted - (ask.chunk if ask.inc == row.inc else 0)
+        chunk = escrow.chunk_size(
+            limit=counter.limit,
+            room=room,
+            want=ask.lack - granted_since,
+            previous_chunk=counter.previous,
+            previous_age_ms=self.world.now * 1000 - counter.previous_at,
+        )
+        if chunk:
+            counter.previous, counter.previous_at = chunk, self.world.now * 1000
+        row.granted += chunk
+        self._authority(counter, row, chunk)
+        row.seq += 1
+        return self._message(ask.key, counter, row)
+
+    def _authority(self, counter: Counter, row: Row, change: int) -> None:
+        row.authority += change
+        counter.authority += change
+
+    def _message(self, key: CounterKey, counter: Counter, row: Row) -> Message:
+        total, free = escrow.message_amounts(
+            limit=counter.limit, spent=counter.spent, authority=counter.authority, granted=row.granted
+        )
+        if self.bug == "shrink_bites_twice":
+            free -= row.granted - total
+        elif self.bug == "shrink_before_ack" and total < row.granted:
+            self._authority(counter, row, total - row.granted)
+            row.granted = total
+        # The version is that of the limit that was read with it: a newer one would vouch for an old limit.
+        version = self.budgets[key[0]].version if self.bug == "version_without_limit" else counter.bv
+        return Message(key, row.epoch, row.inc, row.seq, total, free, version, row.acked == 0)
+
+    def _publish(self, key: CounterKey, out: list[Message]) -> None:
+        counter, last = self.counters[key], self.epochs[-1]
+        row = counter.newest(last.id)
+        if row and row.state == "live" and last.state == "open":
+            row.seq += 1
+            out.append(self._message(key, counter, row))
+
+    def ack(self, key: CounterKey, inc: int, kind: str, seq: int, chunk: int) -> None:
+        """Record what Redis has. Only the latest sequence completes a shrink."""
+        counter = self.counters[key]
+        row = counter.rows[inc]
+        if self._closed(row):
+            return
+        self.touched.add(key)
+        if kind == "MISSING":
+            if row.state == "live":
+                if self.bug == "missing_not_locked":
+                    self._authority(counter, row, -row.authority)
+                row.state = "lost"
+                self.world.truth.on_lost(key, row)
+            return
+        if (seq == row.seq or self.bug == "old_ack_counts") and chunk < row.granted:
+            self.world.count("shrinks")
+            self._authority(counter, row, chunk - row.granted)
+            row.granted = chunk
+        row.acked = max(row.acked, seq)
+
+    def _closed(self, row: Row) -> bool:
+        # What a write-off gave back must not be given back again by an answer that comes late.
+        return self.epochs[row.epoch].state == "closed" and self.bug != "late_answers_count"
+
+    def unacked(self) -> tuple[list[Message], list[tuple[int, CounterKey, int]]]:
+        """Load messages and retires (epoch, key, incarnation) to send again."""
+        last = self.epochs[-1]
+        loads, retires = [], []
+        if last.state in ("open", "closing"):
+            for key, counter in self.counters.items():
+                for row in counter.rows.values():
+                    if row.epoch != last.id:
+                        continue
+                    if row.state == "live" and row.seq > row.acked and last.state == "open":
+                        loads.append(self._message(key, counter, row))
+                    elif row.state == "retired" and not row.confirmed:
+                        retires.append((row.epoch, key, row.inc))
+        return loads[:8], retires[:8]
+
+    # Resolving
+
+    def resolve(self, hold: Any, wanted: HoldState, usage: tuple[int, ...]) -> tuple[Any, ...]:
+        """Resolve one hold: (step, apply or None, messages).
+
+        `hold` is what the authorization says: id, epoch, counters, amounts, incarnations. The apply lists
+        (key, incarnation, change of used, change of held).
+        """
+        found = self.resolutions.get(hold.id)
+        state = found.state if found else HoldState.PLACED
+        same = found is not None and found.posted == usage
+        step = escrow.transition(state, wanted, same_usage=same)
+        if self.bug == "settle_after_void_ignored" and state is HoldState.VOIDED:
+            step = Step.REPLAY
+        if self.bug == "duplicate_posts_twice" and step is Step.REPLAY and wanted is HoldState.SETTLED:
+            step = Step.LATER
+        out: list[Message] = []
+        if found is None:
+            found = self._first(hold, wanted, usage, out)
+        elif step is Step.LATER:
+            self._later(hold, found, wanted, usage, out)
+        self.world.truth.on_resolved(hold, wanted, usage, step)
+        if self.epochs[hold.epoch].state == "closed" and self.bug != "apply_to_new_epoch":
+            return step, None, out
+        posted = found.posted if self.bug == "replay_carries_latest" else found.first
+        apply = []
+        for i, key in enumerate(hold.counters):
+            inc = hold.incs[i]
+            if self.bug == "apply_to_new_epoch" and not found.live[i]:
+                row = self.counters[key].newest(self.epochs[-1].id)
+                inc = row.inc if row else inc
+            elif not found.live[i] and self.bug != "apply_after_closed":
+                continue
+            kept = min(posted[i], hold.amounts[i])
+            apply.append((key, inc, kept - hold.amounts[i], -hold.amounts[i]))
+        return step, apply, out
+
+    def _first(self, hold: Any, wanted: HoldState, usage: tuple[int, ...], out: list[Message]) -> Resolution:
+        bug, live = self.bug, []
+        if bug == "release_at_expiry" and wanted is HoldState.PRESUMED:
+            usage = tuple(0 for _ in usage)
+        if bug == "actual_capped":
+            usage = tuple(min(a, h) for a, h in zip(usage, hold.amounts, strict=True))
+        for key, h, inc, a in zip(hold.counters, hold.amounts, hold.incs, usage, strict=True):
+            counter = self.counters[key]
+            row = counter.rows[inc]
+            alive = row.state == "live" and self.epochs[hold.epoch].state == "open"
+            live.append(alive)
+            self.touched.add(key)
+            spent, consumed = escrow.first_posting(actual=a, held=h)
+            counter.spent += spent
+            if not alive and bug != "closed_branch_keeps_rest":
+                consumed = h
+            cut = min(row.authority, consumed)
+            row.clamped += consumed - cut
+            self._authority(counter, row, -cut)
+            if not alive or a > h:
+                self._publish(key, out)
+        found = self.resolutions[hold.id] = Resolution(wanted, usage, tuple(live))
+        return found
+
+    def _later(
+        self, hold: Any, found: Resolution, wanted: HoldState, usage: tuple[int, ...], out: list[Message]
+    ) -> None:
+        again = self.bug == "duplicate_posts_twice" and found.state is HoldState.SETTLED
+        base = tuple(0 for _ in usage) if again or self.bug == "late_settle_adds" else found.posted
+        delta = tuple(a - h0 for a, h0 in zip(usage, base, strict=True))
+        for key, change in zip(hold.counters, delta, strict=True):
+            self.counters[key].spent += change
+            self.touched.add(key)
+            if change and self.bug != "correction_not_published":
+                self._publish(key, out)
+        found.entries.append(delta)
+        found.state, found.posted = wanted, usage
+
+    # The controller's steps
+
+    def renew(self, epoch: int, record: bool = True) -> int | None:
+        """Record a new valid_until and return it; None when the epoch is not open."""
+        last = self.epochs[-1]
+        if last.id != epoch or last.state != "open":
+            return None
+        until: int = self.world.now + escrow.EPOCH_VALIDITY_SECONDS
+        if record:
+            last.valid_until = max(last.valid_until, until)
+        return until
+
+    def lost(self, epoch: int) -> tuple[int, int] | None:
+        """Close an epoch whose Redis is gone and insert the next: (id, valid_until), None if already closed."""
+        last = self.epochs[-1]
+        if last.id != epoch or last.state == "closed":
+            return None
+        if last.state == "open":
+            self.world.count("epochs lost")
+        return self._close(last)
+
+    def closed(self, epoch: int) -> tuple[int, int] | None:
+        """End a planned close whose incarnations are all retired, and insert the next epoch."""
+        last = self.epochs[-1]
+        if last.id != epoch or last.state != "closing" or self.unacked()[1]:
+            return None
+        self.world.count("planned closes")
+        return self._close(last)
+
+    def _close(self, last: Epoch) -> tuple[int, int]:
+        last.state = "closed"
+        if self.bug == "released_on_close":
+            for key, counter in self.counters.items():
+                for row in counter.rows.values():
+                    if row.epoch == last.id:
+                        self._authority(counter, row, -row.authority)
+                        self.touched.add(key)
+        fresh = Epoch(last.id + 1, self.world.now + escrow.EPOCH_VALIDITY_SECONDS)
+        self.epochs.append(fresh)
+        return fresh.id, fresh.valid_until
+
+    def opened(self, epoch: int) -> None:
+        """Mark an opening epoch open: its scripts are loaded and its key is set."""
+        last = self.epochs[-1]
+        if last.id == epoch and last.state == "opening":
+            last.state = "open"
+
+    def closing(self, epoch: int) -> bool:
+        """Begin a planned close."""
+        last = self.epochs[-1]
+        if last.id == epoch and last.state == "open":
+            last.state = "closing"
+        return last.id == epoch and last.state == "closing"
+
+    def retire(self, epoch: int, keys: list[CounterKey] | None = None) -> list[tuple[int, CounterKey, int]]:
+        """Mark live incarnations retired and return all that Redis must still give up."""
+        if self.epochs[-1].id != epoch or self.epochs[-1].state not in ("open", "closing"):
+            return []
+        for key in keys or list(self.counters):
+            row = self.counters[key].newest(epoch)
+            if row and row.state == "live":
+                row.state = "retired"
+        return self.unacked()[1]
+
+    def retired(self, key: CounterKey, inc: int, used: int | None) -> list[Message]:
+        """Book what a retired incarnation had drawn; None (Redis did not know it) keeps its authority locked."""
+        counter, out = self.counters[key], list[Message]()
+        row = counter.rows[inc]
+        if self._closed(row):
+            return out
+        self.touched.add(key)
+        row.confirmed = True
+        if row.state == "live":
+            row.state = "retired"  # Only a mutant comes here: the rule marks first.
+        if used is not None and used < row.granted:
+            self._authority(counter, row, used - row.granted)
+            row.granted = used
+            self._publish(key, out)
+        return out
+
+    # The operator
+
+    def edit(self, budget: int, subject: str | None, limit: int, eager: bool) -> list[Message]:
+        """Change a limit or one subject's override. `eager` also publishes it to loaded counters at once."""
+        rule, out = self.budgets[budget], list[Message]()
+        rule.version += 1
+        self.policy_version += 1
+        if subject is None:
+            rule.limit = limit
+        else:
+            rule.overrides[subject] = limit
+        self.world.new_limit(budget, subject, limit)
+        if eager:
+            for key, counter in self.counters.items():
+                if key[0] == budget:
+                    counter.limit, counter.bv = self.limit_of(key), rule.version
+                    self.touched.add(key)
+                    self._publish(key, out)
+        return out
+
+    def add_budget(self, budget: Budget) -> None:
+        """Make a budget."""
+        self.budgets[budget.id] = budget
+        self.policy_version += 1
+
+    def writeoff(self, key: CounterKey, inc: int) -> tuple[int, list[Message]]:
+        """Give a closed epoch's stranded authority back: (amount, messages). Refused (0) before the wait."""
+        counter, out = self.counters[key], list[Message]()
+        row = counter.rows[inc]
+        epoch = self.epochs[row.epoch]
+        early = self.world.now < epoch.valid_until + WRITE_OFF_WAIT
+        if epoch.state != "closed" or (early and self.bug != "writeoff_without_waiting"):
+            self.world.count("write-offs refused")
+            return 0, out
+        amount = row.authority
+        self.touched.add(key)
+        self._authority(counter, row, -amount)
+        row.written += amount
+        self.world.truth.on_written_off(key, row)
+        self._publish(key, out)
+        return amount, out
