@@ -8,7 +8,7 @@ COMPILE := $(BIN)/uv pip compile -q --generate-hashes --python-version 3.11 --no
 ROOMS := manage.py noburn tenants budgets demo tests benchmarks sdks/python/src sdks/python/tests
 PATHS := $(foreach room,$(ROOMS),$(if $(shell find $(room) -name '*.py' -print -quit 2>/dev/null),$(room)))
 
-.PHONY: setup demo serve test check lint bench requirements format
+.PHONY: setup demo serve test soak check lint bench requirements format
 
 setup: $(STAMP)
 
@@ -38,6 +38,9 @@ lint: setup
 
 test: setup
 	@$(BIN)/pytest -n 2 --dist loadscope tests sdks/python/tests
+
+soak: setup
+	@$(BIN)/pytest -m soak tests
 
 check: lint
 	@$(MAKE) --no-print-directory test
