@@ -226,8 +226,8 @@ class GatewayApp:
         wanted, unknown = read(request.body, Preflight)
         warnings = [f"field {name!r} is not known and was ignored" for name in unknown]
         now, book = datetime.now(UTC), self._plane.books.book
-        if snapshot.policy.suspended:
-            return _json(refusal("customer_suspended", "this tenant is suspended"))
+        if _stands_in_the_way(snapshot, wanted, key):
+            snapshot = await self._plane.snapshots.newest(snapshot.policy.tenant_id) or snapshot
         priced = price(wanted, snapshot=snapshot, book=book, now=now)
         if priced is None:
             return _json(unpriced(wanted, book, now))
@@ -324,6 +324,15 @@ class Refusal(Exception):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
+
+
+def _stands_in_the_way(snapshot: Snapshot, wanted: Preflight, key: KeyRecord) -> bool:
+    """Whether the policy stands in the way of a call, so that it is worth asking whether it changed."""
+    who, policy = wanted.subject, snapshot.policy
+    project = who.project or key.project or "default"
+    return (
+        policy.suspended or project not in snapshot.projects or (who.customer in policy.suspended_customers)
+    )
 
 
 def _admit(current: Snapshot, key: KeyRecord, customer: str) -> None:

@@ -110,6 +110,23 @@ class Snapshots:
         if seen == 0 and held is not None:
             await self._announce(tenant_id, held.policy.version)
 
+    async def newest(self, tenant_id: UUID) -> Snapshot | None:
+        """The tenant's policy, read anew if Redis knows a later version: before it refuses what an edit may have allowed.
+
+        Raises StorageUnavailable.
+        """
+        held, epoch = self._by_tenant.get(tenant_id), self._epochs.current(tenant_id)
+        if held is None or epoch is None:
+            return held
+        try:
+            version = int(await self._redis.call("GET", epoch.keys.policy(tenant_id)) or 0)
+        except (RedisUnavailable, RedisError) as error:
+            log.info("the policy's version cannot be read: %s", error)
+            return held
+        if version > held.policy.version:
+            await self.refresh(tenant_id, seen=version)
+        return self._by_tenant.get(tenant_id)
+
     async def _announce(self, tenant_id: UUID, version: int) -> None:
         epoch = self._epochs.current(tenant_id)
         if epoch is None:

@@ -97,9 +97,11 @@ async def _shard(
         chunk, used, in_flight = (int(value) for value in values[2:])
         figures = {
             "redis held": (in_flight, held[row["counter"], row["inc"]]),
-            "redis free and held": (chunk - used + in_flight, row["authority"]),
-            "redis chunk": (chunk, row["granted"]),
+            "redis free and held": (row["granted"] - used + in_flight, row["authority"] - row["clamped"]),
         }
+        if not row["warns"] and not row["clamped"]:
+            # What warns, or once did, was used beyond its grant: its chunk in Redis then follows its use.
+            figures["redis chunk"] = (chunk, row["granted"])
         if int(values[1]) != row["seq"]:
             # A newer message is on its way: what it will change is not compared.
             figures = {"redis held": figures["redis held"]}

@@ -131,6 +131,8 @@ class TestLiveTraffic:
         tallies = sum((Counter(answer["tallies"]) for answer in answers), Counter[str]())
         told = f"seed {seed}: {dict(tallies)}, faults in the order {coming}"
         world.recover()
+        # A counter learns of an edit by the next call.
+        self.traffic(alice, chance)
         while alice.verify().totals.open_holds:
             world.sweep()
         self.assert_placed_within(limits, [event for answer in answers for event in answer["events"]], told)

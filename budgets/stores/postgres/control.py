@@ -87,9 +87,13 @@ class ControlStore(MoneyStore):
 
     async def live_figures(self, epoch_id: UUID, tenant_id: UUID | None) -> list[Row]:
         """What PostgreSQL knows of an epoch's live incarnations, for the comparison with Redis."""
-        sql = """SELECT tenant_id, counter_id, incarnation, authority, granted, seq, acked_seq FROM grants
-            WHERE epoch_id = %s AND state = 'live' AND (%s::uuid IS NULL OR tenant_id = %s) ORDER BY counter_id"""
-        names = ("tenant", "counter", "inc", "authority", "granted", "seq", "acked_seq")
+        sql = """SELECT g.tenant_id, g.counter_id, g.incarnation, g.authority, g.granted, g.clamped, g.seq, g.acked_seq,
+                b.action = 'warn'
+            FROM grants g JOIN counters c ON c.tenant_id = g.tenant_id AND c.counter_id = g.counter_id
+            JOIN budgets_budget b ON b.tenant_id = c.tenant_id AND b.id = c.budget_id
+            WHERE g.epoch_id = %s AND g.state = 'live' AND (%s::uuid IS NULL OR g.tenant_id = %s)
+            ORDER BY g.counter_id"""
+        names = ("tenant", "counter", "inc", "authority", "granted", "clamped", "seq", "acked_seq", "warns")
         rows = await self._rows(sql, [epoch_id, tenant_id, tenant_id])
         return [dict(zip(names, row, strict=True)) for row in rows]
 
@@ -109,16 +113,16 @@ class ControlStore(MoneyStore):
 
     async def stranded(self, limit: int) -> list[Row]:
         """Authority that closed epochs, retired and lost incarnations still lock, largest first."""
-        sql = """SELECT g.tenant_id, g.counter_id, g.epoch_id, g.incarnation, g.authority, c.subject, b.name, b.metric,
-                c.ends_at, e.valid_until, e.state, g.state
+        sql = """SELECT g.tenant_id, g.counter_id, g.epoch_id, g.incarnation, g.authority, c.subject, c.budget_id, b.name,
+                b.metric, c.ends_at, e.valid_until, e.state, g.state
             FROM grants g JOIN epochs e ON e.epoch_id = g.epoch_id
             JOIN counters c ON c.tenant_id = g.tenant_id AND c.counter_id = g.counter_id
             JOIN budgets_budget b ON b.tenant_id = c.tenant_id AND b.id = c.budget_id
             WHERE g.authority > 0 AND (e.state <> 'open' OR g.state <> 'live')
                 AND (c.ends_at IS NULL OR c.ends_at > now())
             ORDER BY g.authority DESC, g.counter_id LIMIT %s"""
-        names = ("tenant", "counter", "epoch", "inc", "authority", "subject", "budget", "metric", "ends_at",
-            "valid_until", "epoch_state", "grant_state")  # fmt: skip
+        names = ("tenant", "counter", "epoch", "inc", "authority", "subject", "budget_id", "budget", "metric",
+            "ends_at", "valid_until", "epoch_state", "grant_state")  # fmt: skip
         return [dict(zip(names, row, strict=True)) for row in await self._rows(sql, [limit])]
 
     async def writeoff(

@@ -49,7 +49,8 @@ for i = 1, count do
     else
       local free, held, above, limit = c[1] - c[2], tonumber(c[3]), tonumber(c[4]), tonumber(c[7])
       -- What costs nothing is never refused: free models must not be blocked by an overrun.
-      local fits = need == 0 or need <= free + math.min(0, above)
+      -- A warn counter never asks for more, so it is measured against all that is left above it as well.
+      local fits = need == 0 or need <= free + (kind == 'w' and above or math.min(0, above))
       incarnations[i] = c[6]
       rows[i] = {free + above - need, limit, fits and 1 or 0}
       if tonumber(c[5]) > tonumber(ARGV[at + 2]) then return {'STALE_POLICY', '0'} end
