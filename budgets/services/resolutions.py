@@ -214,8 +214,15 @@ class Resolutions:
         With none of those it only deletes the hold. What does not arrive is repeated by the sweeper.
         """
         hold, live = waiting.hold, row["live"]
+        if row["outcome"] == "conflict" or live is None:
+            return
         epoch = self._epochs.by_id(hold.body.epoch_id, hold.body.tenant_id)
-        if row["outcome"] == "conflict" or live is None or epoch is None:
+        if epoch is None and (any(live) or not live):
+            # Another gateway may have placed it in an epoch that this one has not read yet; without the apply its
+            # amount would stay held until it expires.
+            await self._epochs.reload()
+            epoch = self._epochs.by_id(hold.body.epoch_id, hold.body.tenant_id)
+        if epoch is None:
             return
         keys = [epoch.keys.hold(hold.body.hold_id), epoch.keys.expiries]
         args: list[Argument] = [str(hold.body.hold_id)]
