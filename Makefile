@@ -23,7 +23,7 @@ $(STAMP): requirements-dev.txt Makefile
 	@touch $(STAMP)
 
 demo: setup
-	@$(BIN)/python manage.py demo
+	@exec $(BIN)/python -m demo
 
 serve: setup
 	@exec $(BIN)/python manage.py serve

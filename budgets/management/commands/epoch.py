@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import signal
 from argparse import ArgumentParser
+from dataclasses import asdict
 from typing import Any
 
 from django.conf import settings
@@ -22,7 +24,8 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         does = parser.add_subparsers(dest="does", required=True)
         does.add_parser("run", help="keep one open epoch in every shard, until Ctrl-C")
-        does.add_parser("status", help="epochs by shard, and stranded authority")
+        status = does.add_parser("status", help="epochs by shard, and stranded authority")
+        status.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
         close = does.add_parser("close", help="before Redis is restarted on purpose: strands nothing")
         which = close.add_mutually_exclusive_group(required=True)
         which.add_argument("--shard", type=int, choices=range(SHARDS), metavar=f"0..{SHARDS - 1}")
@@ -48,7 +51,7 @@ class Command(BaseCommand):
                 case "run":
                     await self._control(operations)
                 case "status":
-                    await self._status(operations)
+                    await self._status(operations, as_json=options["json"])
                 case "close":
                     await self._close(
                         operations, list(range(SHARDS)) if options["all"] else [options["shard"]]
@@ -63,8 +66,12 @@ class Command(BaseCommand):
         with contextlib.suppress(asyncio.CancelledError):
             await task
 
-    async def _status(self, operations: Operations) -> None:
+    async def _status(self, operations: Operations, *, as_json: bool) -> None:
         status = await operations.status()
+        if as_json:
+            found = {"epochs": [asdict(row) for row in status.epochs], "stranded": status.stranded}
+            self.stdout.write(json.dumps(found, default=str))
+            return
         states: dict[str, int] = {}
         for row in status.epochs:
             states[row.state] = states.get(row.state, 0) + 1

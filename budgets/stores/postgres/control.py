@@ -52,9 +52,10 @@ class ControlStore(MoneyStore):
         await self._rows("SELECT nb_epoch_cleaned(%s)", [epoch_id])
 
     async def live_grants(self, epoch_id: UUID, limit: int) -> list[Row]:
-        """Live incarnations of an epoch, to be retired."""
+        """Incarnations of an epoch that Redis must still give up: live ones, and marked ones without an answer."""
         sql = """SELECT tenant_id, counter_id, epoch_id, incarnation FROM grants
-            WHERE epoch_id = %s AND state = 'live' ORDER BY tenant_id, counter_id, incarnation LIMIT %s"""
+            WHERE epoch_id = %s AND (state = 'live' OR state = 'retired' AND answered_at IS NULL)
+            ORDER BY tenant_id, counter_id, incarnation LIMIT %s"""
         return _incarnations(await self._rows(sql, [epoch_id, limit]))
 
     async def ended_grants(self, grace_seconds: int, limit: int) -> list[Row]:
@@ -62,7 +63,8 @@ class ControlStore(MoneyStore):
         sql = """SELECT g.tenant_id, g.counter_id, g.epoch_id, g.incarnation, e.shard
             FROM grants g JOIN epochs e ON e.epoch_id = g.epoch_id AND e.state = 'open'
             JOIN counters c ON c.tenant_id = g.tenant_id AND c.counter_id = g.counter_id
-            WHERE g.state = 'live' AND c.ends_at < now() - make_interval(secs => %s)
+            WHERE (g.state = 'live' OR g.state = 'retired' AND g.answered_at IS NULL)
+                AND c.ends_at < now() - make_interval(secs => %s)
             ORDER BY e.shard, g.counter_id LIMIT %s"""
         rows = await self._rows(sql, [grace_seconds, limit])
         return [{**row, "shard": raw[4]} for row, raw in zip(_incarnations(rows), rows, strict=True)]
