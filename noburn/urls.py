@@ -5,6 +5,11 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, path
 
+from noburn import pages
+
 urlpatterns: list[URLPattern | URLResolver] = [
+    path("", pages.home, name="home"),
+    path("docs/problems/<slug:slug>", pages.problem_page, name="problem"),
     path("admin/", admin.site.urls),
 ]
+handler404 = pages.not_found

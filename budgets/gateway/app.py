@@ -143,6 +143,8 @@ class GatewayApp:
                 to_bytes(error.problem, request_id, base_url=self._config.base_url),
             )
             headers = [(b"content-type", b"application/problem+json")]
+            if allowed := error.problem.extra.get("allowed"):
+                headers.append((b"allow", ", ".join(allowed).encode()))
             if status == 503:
                 headers.append((b"retry-after", b"1"))
         headers.append((b"content-length", str(len(body)).encode()))
@@ -155,6 +157,7 @@ class GatewayApp:
         handler = self._routes.get((method, path))
         if handler is None:
             handler = self._other(method, path)
+        _check_media(scope)
         body = await _read_body(receive, BATCH_BODY_MAX if path == "/v1/settle/batch" else BODY_MAX)
         try:
             return await handler(Request(scope, body, request_id))
@@ -182,9 +185,8 @@ class GatewayApp:
         elif path not in self.PATHS:
             raise ProblemError(problem("not-found", detail=f"There is no {path}."))
         allowed = sorted({m for m, p in self._routes if p == path} or {"POST"})
-        raise ProblemError(
-            problem("method-not-allowed", detail=f"{path} takes {', '.join(allowed)}, not {method}.")
-        )
+        detail = f"{path} takes {', '.join(allowed)}, not {method}."
+        raise ProblemError(problem("method-not-allowed", detail, allowed=allowed))
 
     async def _key(
         self, request: Request, *, scope: str, revoked: bool = False
@@ -344,6 +346,16 @@ def _admit(current: Snapshot, key: KeyRecord, customer: str) -> None:
         raise Refusal("customer_suspended", "this tenant is suspended")
     if customer and customer in current.policy.suspended_customers:
         raise Refusal("customer_suspended", f"customer {customer!r} is suspended")
+
+
+def _check_media(scope: Scope) -> None:
+    """Refuses a body that says it is no JSON; one that says nothing is read as JSON."""
+    if scope["method"] != "POST":
+        return
+    kind = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
+    media = kind.partition(b";")[0].strip().lower()
+    if media and media != b"application/json" and not media.endswith(b"+json"):
+        raise ProblemError(problem("unsupported-media", "Send `Content-Type: application/json`."))
 
 
 async def _read_body(receive: Receive, limit: int) -> bytes:

@@ -14,7 +14,7 @@ from budgets.domain.authorization import Hold, InvalidAuthorization, Keyring
 from budgets.domain.pricing import PricingError, cost_nano
 from budgets.domain.pricing_book import PriceBook
 from budgets.domain.pricing_rates import BadUsage, Rates, UnpricedUnit, Usage
-from budgets.gateway.wire import Settle, SettleBatch, Void, read
+from budgets.gateway.wire import Settle, SettleBatch, Void, read, read_object
 from budgets.services.resolutions import Outcome, Report, Resolutions, SettleConflict, presumption, void
 from noburn.kit import ids
 from noburn.kit.money import BadAmount, from_usd, to_usd
@@ -45,7 +45,11 @@ class Settlements:
 
     async def settle(self, body: bytes, tenant_id: UUID, book: PriceBook) -> dict[str, Any]:
         """Settles one call."""
-        request, unknown = read(body, Settle)
+        return await self._settle(*read(body, Settle), tenant_id, book)
+
+    async def _settle(
+        self, request: Settle, unknown: tuple[str, ...], tenant_id: UUID, book: PriceBook
+    ) -> dict[str, Any]:
         hold = self.hold(request.authorization, tenant_id)
         report, warnings = report_of(request, hold, book)
         return answer(await self._resolve(hold, report), warnings + _ignored(unknown))
@@ -61,9 +65,9 @@ class Settlements:
         """Settles up to 1,000 calls and answers item by item, in their order."""
         request, unknown = read(body, SettleBatch)
 
-        async def one(raw: msgspec.Raw) -> dict[str, Any]:
+        async def one(raw: Any) -> dict[str, Any]:
             try:
-                return {"status": 200, **await self.settle(bytes(raw), tenant_id, book)}
+                return {"status": 200, **await self._settle(*read_object(raw, Settle), tenant_id, book)}
             except ProblemError as error:
                 return {
                     "status": error.problem.status,
@@ -91,9 +95,12 @@ def _ignored(unknown: tuple[str, ...]) -> list[str]:
 
 def report_of(request: Settle, hold: Hold, book: PriceBook) -> tuple[Report, list[str]]:
     """What a settlement says, priced at the time when its hold was placed. Raises ProblemError for bad counts."""
-    if request.usage is None and request.cost_usd is None:
-        return presumption(hold, flags=("unseen",), outcome=request.outcome), []
-    usage = request.usage or Usage()
+    if request.cost_usd is None:
+        if request.usage is msgspec.UNSET:
+            raise _bad("usage", "is missing; send null if nothing was seen of the call")
+        if request.usage is None:
+            return presumption(hold, flags=("unseen",), outcome=request.outcome), []
+    usage = request.usage if isinstance(request.usage, Usage) else Usage()
     body = hold.body
     warnings: list[str] = []
     at = datetime.fromtimestamp(hold.placed_ms / 1000, UTC)

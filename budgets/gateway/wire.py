@@ -57,10 +57,13 @@ class Preflight(msgspec.Struct, frozen=True):
 
 
 class Settle(msgspec.Struct, frozen=True):
-    """POST /v1/settle. `usage` null: nothing was seen of the call, so all of its hold is presumed."""
+    """POST /v1/settle. `usage` null: nothing was seen of the call, so all of its hold is presumed.
+
+    It may be left out only where `cost_usd` says what the call cost.
+    """
 
     authorization: Token
-    usage: Usage | None
+    usage: Usage | msgspec.UnsetType | None = msgspec.UNSET
     model: Label = ""
     outcome: Annotated[str, Meta(pattern="^(ok|error|cut)$")] = "ok"
     latency_ms: Annotated[int, Meta(ge=0, le=2_147_483_647)] | None = None
@@ -70,7 +73,7 @@ class Settle(msgspec.Struct, frozen=True):
 class SettleBatch(msgspec.Struct, frozen=True):
     """POST /v1/settle/batch. Items are read one by one, so that a bad one spoils no other."""
 
-    settlements: Annotated[list[msgspec.Raw], Meta(min_length=1, max_length=BATCH_MAX)]
+    settlements: Annotated[list[Any], Meta(min_length=1, max_length=BATCH_MAX)]
 
 
 class Void(msgspec.Struct, frozen=True):
@@ -87,6 +90,7 @@ class Extend(msgspec.Struct, frozen=True):
 
 
 _any = msgspec.json.Decoder()
+_SUBJECT = frozenset(Subject.__struct_fields__)
 _fields: dict[type, frozenset[str]] = {
     shape: frozenset(shape.__struct_fields__) for shape in (Preflight, Settle, SettleBatch, Void, Extend)
 }
@@ -100,10 +104,17 @@ def read(body: bytes, shape: type[T]) -> tuple[T, tuple[str, ...]]:
         raise ProblemError(
             problem("invalid-request", detail=f"The body is not JSON in UTF-8: {error}.")
         ) from error
+    return read_object(raw, shape)
+
+
+def read_object(raw: Any, shape: type[T]) -> tuple[T, tuple[str, ...]]:
+    """As `read`, of JSON that is decoded already."""
     if type(raw) is not dict:
         raise ProblemError(problem("invalid-request", detail="The body must be a JSON object."))
     known = _fields[shape]
     unknown = tuple(sorted(raw.keys() - known)[:20]) if raw.keys() - known else ()
+    if type(subject := raw.get("subject")) is dict and subject.keys() - _SUBJECT:
+        unknown += tuple(f"subject.{name}" for name in sorted(subject.keys() - _SUBJECT)[:20])
     try:
         return msgspec.convert(raw, shape), unknown
     except msgspec.ValidationError as error:

@@ -68,23 +68,15 @@ class Grants:
                 if lack.chunk >= known["chunk"]:
                     known["chunk"], known["used"] = lack.chunk, lack.used
                 continue
-            batch.asks[counter] = {
-                "tenant": lack.tenant_id,
-                "shard": lack.epoch.shard,
-                "epoch": lack.epoch.epoch_id,
-                "budget": lack.place.rule.budget_id,
-                "counter": counter,
-                "subject": lack.place.subject,
-                "starts": lack.place.starts_ms,
-                "ends": lack.place.ends_ms or None,
-                "need": lack.need,
-                "lost": self._lost.pop(counter, 0),
-                "chunk": lack.chunk,
-                "used": lack.used,
-            }
+            batch.asks[counter] = {**_row(lack), "lost": self._lost.pop(counter, 0)}
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._work())
         return await asyncio.shield(batch.answer)
+
+    async def peek(self, lacks: Iterable[Lack]) -> dict[UUID, tuple[int, int]]:
+        """Limit and remaining amount, by counter, of counters that Redis does not hold. Raises StorageUnavailable."""
+        rows = await self._store.peek([_row(lack) for lack in lacks])
+        return {UUID(row["counter"]): (row["limit"], row["remaining"]) for row in rows}
 
     async def _work(self) -> None:
         while self._next is not None:
@@ -166,3 +158,21 @@ class Grants:
         for task in (self._asking, self._acking):
             if task is not None:
                 await task
+
+
+def _row(lack: Lack) -> Row:
+    """One ask as sql/grant.sql takes it."""
+    return {
+        "tenant": lack.tenant_id,
+        "shard": lack.epoch.shard,
+        "epoch": lack.epoch.epoch_id,
+        "budget": lack.place.rule.budget_id,
+        "counter": lack.place.counter_id,
+        "subject": lack.place.subject,
+        "starts": lack.place.starts_ms,
+        "ends": lack.place.ends_ms or None,
+        "need": lack.need,
+        "lost": 0,
+        "chunk": lack.chunk,
+        "used": lack.used,
+    }

@@ -211,8 +211,10 @@ class Holds:
                 # Whether it was placed is unknown: the same Idempotency-Key finds it again while it lives.
                 raise CountersUnavailable(str(error)) from error
             word = reply[0]
-            if word in (b"PLACED", b"FITS"):
-                return self._placed(call, body, packed, places, bound, cap, reply)
+            if word == b"PLACED":
+                return self._placed(body, packed, places, bound, cap, reply)
+            if word == b"FITS":
+                return await self._fits(tenant_id, epoch, places, bound, cap, reply)
             if word == b"REPLAY":
                 return self._replayed(call, reply)
             if word == b"DENY":
@@ -263,24 +265,29 @@ class Holds:
         return await self._redis.evalsha(epoch.scripts.preflight, keys, args)
 
     def _placed(
-        self,
-        call: Call,
-        body: HoldBody,
-        packed: bytes,
-        places: list[Place],
-        bound: Bound,
-        cap: int,
-        reply: Reply,
+        self, body: HoldBody, packed: bytes, places: list[Place], bound: Bound, cap: int, reply: Reply
     ) -> Placed:
-        placed_ms, expires_ms = reply[1], reply[2]
-        hold = Hold(body, placed_ms, expires_ms, _incarnations(reply[3]))
-        standings = tuple(
-            Standing(place, reply[5 + 3 * i], reply[4 + 3 * i], bool(reply[6 + 3 * i]))
-            for i, place in enumerate(places)
-        )
-        if call.dry_run:
-            return Placed("", None, bound, cap, standings)
-        return Placed(self._sign(hold, packed), hold, bound, cap, standings)
+        hold = Hold(body, reply[1], reply[2], _incarnations(reply[3]))
+        return Placed(self._sign(hold, packed), hold, bound, cap, tuple(_standings(places, reply)))
+
+    async def _fits(
+        self, tenant_id: UUID, epoch: Epoch, places: list[Place], bound: Bound, cap: int, reply: Reply
+    ) -> Placed | Refused:
+        """The answer to a dry run; what Redis does not hold is read from PostgreSQL, and nothing is made."""
+        standings = _standings(places, reply)
+        unknown = [at for at in range(len(places)) if reply[6 + 3 * at] == 2]
+        if unknown:
+            lacks = [Lack(epoch, tenant_id, places[at], 0, 0, 0) for at in unknown]
+            seen = await self._grants.peek(lacks)
+            for at in unknown:
+                place = places[at]
+                need = bound.of(place.rule.metric)
+                limit, remaining = seen.get(place.counter_id, (place.rule.limit, 0))
+                fitted = need == 0 or need <= remaining
+                if not fitted and place.rule.action is Action.BLOCK:
+                    return Refused(False, Standing(place, limit, remaining, fitted=False), max(0, remaining))
+                standings[at] = Standing(place, limit, remaining - need, fitted)
+        return Placed("", None, bound, cap, tuple(standings))
 
     def _sign(self, hold: Hold, packed: bytes) -> str:
         return self._keyring.sign(
@@ -365,6 +372,13 @@ class Holds:
             raise HoldTooLong("a hold lives 15 minutes at the most, extensions included")
         longer = Hold(body, reply[1], reply[2], _incarnations(reply[3]))
         return longer, self._sign(longer, encode_body(body))
+
+
+def _standings(places: list[Place], reply: Reply) -> list[Standing]:
+    return [
+        Standing(place, reply[5 + 3 * i], reply[4 + 3 * i], reply[6 + 3 * i] == 1)
+        for i, place in enumerate(places)
+    ]
 
 
 def _incarnations(text: bytes) -> tuple[int, ...]:

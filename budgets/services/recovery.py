@@ -31,6 +31,10 @@ class EpochFailed(Exception):
     """An epoch could not be opened; the next round begins with a new one."""
 
 
+class Superseded(EpochFailed):
+    """Another controller replaced the epoch first; the shard is in its hands."""
+
+
 @dataclass(frozen=True, slots=True)
 class CloseResult:
     """What a planned close did: incarnations retired, and those whose use Redis did not know (they stay locked)."""
@@ -108,7 +112,7 @@ class Controller:
         fresh = uuid4()
         current = await self._store.replace(shard, old, fresh, EPOCH_VALIDITY_SECONDS, reason)
         if current != fresh:
-            raise EpochFailed("another controller was faster")
+            raise Superseded("another controller was faster")
         keys, scripts = Keys(shard=shard, epoch_id=fresh), ScriptSet(fresh)
         until = (await self._store.renew([fresh], EPOCH_VALIDITY_SECONDS)).get(fresh)
         if until is None:
@@ -116,9 +120,10 @@ class Controller:
         try:
             loads = [self._redis.call("SCRIPT", "LOAD", text) for text in scripts.texts.values()]
             await asyncio.gather(*loads)
-            # DEL first: the old epoch's fields must not outlive it.
-            await self._redis.call("DEL", keys.epoch)
-            await self._redis.call("HSET", keys.epoch, "id", fresh.hex, "until", until)
+            # Ordered by its first valid_until: a controller that was held up here cannot undo its successor.
+            reply = await self._redis.evalsha(scripts.open, [keys.epoch], [until, until])
+            if reply[0] != b"OPENED":
+                raise EpochFailed("a later epoch is open already")
         except RedisError as error:
             raise EpochFailed(f"Redis refused to open it: {error}") from error
         if not await self._store.opened(fresh):
@@ -138,29 +143,31 @@ class Controller:
 
     async def _finish_close(self, row: EpochRow) -> CloseResult:
         keys, scripts = Keys(shard=row.shard, epoch_id=row.epoch_id), ScriptSet(row.epoch_id)
-        if await self._redis.call("HGET", keys.epoch, "id") == row.epoch_id.hex.encode():
-            await self._redis.call("DEL", keys.epoch)
         retired = unknown = 0
-        while batch := await self._store.live_grants(row.epoch_id, RETIRE_BATCH):
-            done, lost = await self._retire(row.shard, keys, scripts, batch)
-            retired, unknown = retired + done, unknown + lost
-        await self._open(row.shard, row.epoch_id, "planned close")
+        try:
+            await self._redis.evalsha(scripts.close, [keys.epoch], [])
+            while batch := await self._store.live_grants(row.epoch_id, RETIRE_BATCH):
+                done, lost = await self._retire(row.shard, keys, scripts, batch)
+                retired, unknown = retired + done, unknown + lost
+        except NoScript:
+            # Redis was lost in the middle: what it had not answered yet is unknown, so it stays locked.
+            unknown += len(await self._store.live_grants(row.epoch_id, RETIRE_BATCH))
+        try:
+            await self._open(row.shard, row.epoch_id, "planned close")
+        except Superseded:
+            log.info("shard %d: another controller opened the next epoch", row.shard)
         return CloseResult(retired, unknown)
 
     async def _retire(self, shard: int, keys: Keys, scripts: ScriptSet, batch: list[Row]) -> tuple[int, int]:
         await self._store.retire(shard, batch)
 
-        async def one(row: Row) -> Row | None:
-            try:
-                reply = await self._redis.evalsha(
-                    scripts.retire, [keys.counter(row["counter"])], [row["inc"], "0"]
-                )
-            except NoScript:
-                # Redis was lost in the middle: what it used is unknown, so it stays locked.
-                return None
-            return {**row, "used": reply[1]} if reply[0] == b"RETIRED" else None
+        async def one(row: Row) -> Row:
+            reply = await self._redis.evalsha(
+                scripts.retire, [keys.counter(row["counter"])], [row["inc"], "0"]
+            )
+            return {**row, "used": reply[1] if reply[0] == b"RETIRED" else None}
 
-        answers = [row for row in await asyncio.gather(*(one(row) for row in batch)) if row is not None]
-        if answers:
-            await self._store.retired(answers)
-        return len(answers), len(batch) - len(answers)
+        answers = await asyncio.gather(*(one(row) for row in batch))
+        await self._store.retired(answers)
+        known = sum(row["used"] is not None for row in answers)
+        return known, len(batch) - known

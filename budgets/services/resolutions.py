@@ -23,6 +23,7 @@ from budgets.services.grants import Grants
 from budgets.stores.postgres.money import MoneyStore, Row, StorageUnavailable
 from budgets.stores.redis.connection import Argument, NoScript, RedisConnection, RedisError, RedisUnavailable
 from budgets.stores.redis.keys import shard_of
+from noburn.kit import ids
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ def item_of(hold: Hold, report: Report) -> Row:
         "tokens": report.tokens,
         "requests": report.requests,
         "placed_at": hold.placed_ms,
-        "key": body.key_id,
+        "key": ids.encode(ids.API_KEY, body.key_id),
         "project": body.project,
         "customer": body.customer,
         "end_user": body.user,

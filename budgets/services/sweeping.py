@@ -136,8 +136,7 @@ class Sweeper:
                     )
                 except NoScript:
                     break
-                if reply[0] == b"RETIRED":
-                    answers.append({**row, "used": reply[1]})
+                answers.append({**row, "used": reply[1] if reply[0] == b"RETIRED" else None})
             if answers:
                 await self._store.retired(answers)
                 retired += len(answers)

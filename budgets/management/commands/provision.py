@@ -124,7 +124,7 @@ def _answer(done: Provisioned) -> dict[str, Any]:
         "project_id": ids.encode(ids.PROJECT, done.project.pk),
         "api_key": done.issued.secret if done.issued else None,
         "base_url": settings.BASE_URL,
-        "dashboard_url": f"{settings.BASE_URL}/dashboard/{done.tenant.slug}/",
+        "dashboard_url": f"{settings.BASE_URL}/",
         "budgets": [_budget(budget) for budget in done.budgets],
     }
 

@@ -15,6 +15,7 @@ from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 CONNECT_SECONDS = 2.0
+RECONNECT_SECONDS = 3.0
 STATEMENT_MS = 5_000
 
 Row = dict[str, Any]
@@ -52,6 +53,8 @@ class MoneyStore:
             max_size=connections,
             open=False,
             timeout=CONNECT_SECONDS,
+            # Give up soon: the next request then tries at once, instead of waiting for a backed-off attempt.
+            reconnect_timeout=RECONNECT_SECONDS,
             kwargs={
                 "autocommit": True,
                 "prepare_threshold": 1,
@@ -74,6 +77,9 @@ class MoneyStore:
         try:
             async with self._pool.connection() as connection:
                 yield connection
+        except psycopg.errors.ObjectNotInPrerequisiteState:
+            # psycopg calls it operational, but it is a function's answer: not yet, or not in this state.
+            raise
         except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
             raise StorageUnavailable(str(error).strip() or type(error).__name__) from error
 
@@ -85,6 +91,10 @@ class MoneyStore:
     async def grant(self, asks: Sequence[Row]) -> list[Row]:
         """Grants authority; sql/grant.sql tells the shapes."""
         return list((await self._rows("SELECT nb_grant(%s::jsonb)", [as_json(asks)]))[0][0])
+
+    async def peek(self, asks: Sequence[Row]) -> list[Row]:
+        """Limit and remaining amount of counters that Redis does not hold; makes nothing."""
+        return list((await self._rows("SELECT nb_peek(%s::jsonb)", [as_json(asks)]))[0][0])
 
     async def ack(self, acks: Sequence[Row]) -> None:
         """Books acknowledged load messages."""

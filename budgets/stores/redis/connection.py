@@ -36,6 +36,11 @@ class NoScript(RedisError):
     """The script is not loaded: this Redis was restarted or promoted, or never belonged to the epoch."""
 
 
+def _pack(command: tuple[Argument, ...]) -> bytes:
+    # hiredis types its argument as a tuple of one.
+    return hiredis.pack_command(cast(Any, command))
+
+
 class _Protocol(asyncio.Protocol):
     def __init__(self) -> None:
         self.reader = hiredis.Reader()
@@ -102,7 +107,7 @@ class RedisConnection:
             protocol = await self._connect()
         if len(protocol.waiting) >= PENDING_MAX:
             raise RedisUnavailable(f"{PENDING_MAX} calls are under way already")
-        return await protocol.send(hiredis.pack_command(command))
+        return await protocol.send(_pack(command))
 
     def evalsha(self, sha: str, keys: list[str], args: list[Argument]) -> Awaitable[Reply]:
         """Runs a loaded script."""
@@ -125,7 +130,7 @@ class RedisConnection:
                     if url.password:
                         user = (unquote(url.username),) if url.username else ()
                         login: tuple[Argument, ...] = ("AUTH", *user, unquote(url.password))
-                        await protocol.send(hiredis.pack_command(login))
+                        await protocol.send(_pack(login))
             except (OSError, TimeoutError) as error:
                 raise RedisUnavailable(f"cannot reach Redis: {error}") from error
             self._protocol = protocol

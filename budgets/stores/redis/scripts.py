@@ -11,7 +11,7 @@ from pathlib import Path
 from uuid import UUID
 
 LUA = Path(__file__).resolve().parent / "lua"
-NAMES = ("preflight", "resolve", "load", "retire", "extend", "renew", "version")
+NAMES = ("preflight", "resolve", "load", "retire", "extend", "renew", "version", "open", "close")
 
 
 @cache
@@ -22,7 +22,18 @@ def _source(name: str) -> str:
 class ScriptSet:
     """Texts and SHA-1 digests of the scripts of one epoch."""
 
-    __slots__ = ("extend", "load", "preflight", "renew", "resolve", "retire", "texts", "version")
+    __slots__ = (
+        "close",
+        "extend",
+        "load",
+        "open",
+        "preflight",
+        "renew",
+        "resolve",
+        "retire",
+        "texts",
+        "version",
+    )
 
     def __init__(self, epoch_id: UUID) -> None:
         self.texts: dict[str, str] = {name: _source(name).replace("@EPOCH@", epoch_id.hex) for name in NAMES}
@@ -37,3 +48,5 @@ class ScriptSet:
         self.extend = digests["extend"]
         self.renew = digests["renew"]
         self.version = digests["version"]
+        self.open = digests["open"]
+        self.close = digests["close"]

@@ -80,7 +80,8 @@ BEGIN
     RETURN v_count;
 END $$;
 
--- Books what Redis answered to a retire: what was never used goes back. rows: [{tenant, counter, epoch, inc, used}].
+-- Books what Redis answered to a retire: what was never used goes back. rows: [{tenant, counter, epoch, inc, used}], used
+-- null for MISSING: then all of it stays locked. An answer that comes twice, or after a write-off, frees nothing.
 -- Returns load messages for the counters' live rows, whose headroom rose.
 CREATE OR REPLACE FUNCTION nb_retired(p_rows jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
@@ -93,10 +94,12 @@ BEGIN
         ORDER BY x.counter
     LOOP
         PERFORM 1 FROM counters WHERE tenant_id = a.tenant AND counter_id = a.counter FOR UPDATE;
-        UPDATE grants g SET authority = authority - (granted - a.used), granted = a.used, target = a.used
-        FROM epochs e
-        WHERE g.tenant_id = a.tenant AND g.counter_id = a.counter AND g.epoch_id = a.epoch AND g.incarnation = a.inc
-            AND g.granted > a.used AND e.epoch_id = g.epoch_id AND (g.state = 'retired' OR e.state <> 'open');
+        UPDATE grants SET answered_at = coalesce(answered_at, now())
+        WHERE tenant_id = a.tenant AND counter_id = a.counter AND epoch_id = a.epoch AND incarnation = a.inc
+            AND state = 'retired';
+        UPDATE grants SET authority = authority - (granted - a.used), granted = a.used, target = a.used
+        WHERE tenant_id = a.tenant AND counter_id = a.counter AND epoch_id = a.epoch AND incarnation = a.inc
+            AND state = 'retired' AND granted > a.used AND authority >= granted - a.used;
         IF FOUND THEN v_out := v_out || coalesce(nb_publish(a.tenant, a.counter), '[]'); END IF;
     END LOOP;
     RETURN v_out;

@@ -13,7 +13,7 @@ LANGUAGE sql STABLE SET search_path = public, pg_temp AS $$
             WHEN 'user' THEN l.end_user = p_subject
             WHEN 'run' THEN l.run = p_subject
             WHEN 'plan' THEN l.plan = p_subject
-            WHEN 'api_key' THEN l.api_key_id::text = p_subject
+            WHEN 'api_key' THEN l.api_key = p_subject
             WHEN 'provider' THEN l.provider = p_subject
             WHEN 'model' THEN l.model = p_subject
             WHEN 'tag' THEN l.tags ->> b.tag = p_subject
@@ -107,7 +107,7 @@ BEGIN
         v_want := a.need - (a.chunk - a.used) - (g.granted - a.chunk);
         v_chunk := 0;
         IF v_want > 0 AND v_free > 0 THEN
-            v_chunk := least(v_free, greatest((c.limit_amount + 7) / 8, v_want,
+            v_chunk := least(v_free, greatest(c.limit_amount / 8, v_want,
                 CASE WHEN g.chunk_at > now() - interval '5 seconds' THEN 2 * g.chunk ELSE 0 END));
         END IF;
         UPDATE grants SET authority = authority + v_chunk, granted = granted + v_chunk, seq = seq + 1,
@@ -140,12 +140,31 @@ BEGIN
         CONTINUE WHEN NOT FOUND OR a.seq > g.seq;
         UPDATE grants SET acked_seq = greatest(acked_seq, a.seq)
         WHERE tenant_id = a.tenant AND counter_id = a.counter AND epoch_id = a.epoch AND incarnation = a.inc;
-        IF a.seq = g.seq AND g.state = 'live' AND a.chunk < g.granted THEN
+        -- A closed epoch's rows change by resolutions and write-offs alone; a late answer must not free them twice.
+        IF a.seq = g.seq AND g.state = 'live' AND a.chunk < g.granted AND g.authority >= g.granted - a.chunk
+            AND EXISTS (SELECT 1 FROM epochs e WHERE e.epoch_id = a.epoch AND e.state <> 'closed') THEN
             UPDATE grants SET authority = authority - (granted - a.chunk), granted = a.chunk, target = a.chunk
             WHERE tenant_id = a.tenant AND counter_id = a.counter AND epoch_id = a.epoch AND incarnation = a.inc;
         END IF;
     END LOOP;
 END $$;
+
+-- What subjects have that no call has touched yet; reads only, so that a question never makes a counter.
+-- asks: as nb_grant's. Returns [{counter, limit, remaining}].
+CREATE OR REPLACE FUNCTION nb_peek(p_asks jsonb) RETURNS jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    SELECT coalesce(jsonb_agg(jsonb_build_object('counter', a.counter, 'limit', l.amount, 'remaining', l.amount
+        - coalesce(c.spent, CASE WHEN b.effective_at > to_timestamp(a.starts / 1000.0) THEN nb_opening(b, a.subject,
+            to_timestamp(a.starts / 1000.0), to_timestamp(a.ends / 1000.0)) ELSE 0 END)
+        - coalesce((SELECT sum(g.authority) FROM grants g JOIN epochs e ON e.epoch_id = g.epoch_id
+            WHERE g.tenant_id = a.tenant AND g.counter_id = a.counter AND NOT (g.state = 'live' AND e.state = 'open')), 0))),
+        '[]')
+    FROM jsonb_to_recordset(p_asks) AS a(tenant uuid, budget uuid, counter uuid, subject text, starts bigint, ends bigint)
+    JOIN budgets_budget b ON b.tenant_id = a.tenant AND b.id = a.budget
+    LEFT JOIN counters c ON c.tenant_id = a.tenant AND c.counter_id = a.counter
+    CROSS JOIN LATERAL (SELECT coalesce((SELECT o.limit_amount FROM budgets_budgetoverride o WHERE o.tenant_id = a.tenant
+        AND o.budget_id = a.budget AND o.subject = a.subject), b.limit_amount) AS amount) AS l
+$$;
 
 -- Messages of open epochs that nobody acknowledged for p_age; they are sent again as they stand now.
 CREATE OR REPLACE FUNCTION nb_unacked(p_age interval, p_limit integer) RETURNS jsonb

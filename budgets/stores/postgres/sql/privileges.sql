@@ -18,7 +18,7 @@ BEGIN
     IF to_regrole('noburn_gateway') IS NOT NULL THEN
         REVOKE ALL ON epochs, counters, counter_subjects, grants, hold_resolutions, ledger_entries FROM noburn_gateway;
         GRANT SELECT ON epochs TO noburn_gateway;
-        GRANT EXECUTE ON FUNCTION nb_grant(jsonb), nb_ack(jsonb), nb_unacked(interval, integer), nb_resolve(jsonb),
+        GRANT EXECUTE ON FUNCTION nb_grant(jsonb), nb_peek(jsonb), nb_ack(jsonb), nb_unacked(interval, integer), nb_resolve(jsonb),
             nb_policy_by_key(bytea), nb_policies_newer(uuid[], bigint[]), nb_touch_subjects(uuid, text[], text[])
             TO noburn_gateway;
     END IF;

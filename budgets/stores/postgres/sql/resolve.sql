@@ -67,7 +67,7 @@ BEGIN
         WHERE g.tenant_id = t.tenant_id AND g.counter_id = t.counter AND g.epoch_id = t.epoch_id
             AND g.incarnation = t.inc;
 
-        INSERT INTO ledger_entries (hold_id, placed_month, revision, tenant_id, kind, flags, placed_at, api_key_id, project,
+        INSERT INTO ledger_entries (hold_id, placed_month, revision, tenant_id, kind, flags, placed_at, api_key, project,
             customer, end_user, run, plan, tags, provider, model, reported_model, price_id, cost_nano, tokens, requests,
             usage, outcome, latency_ms, note, counters, deltas)
         SELECT d.hold_id, d.placed_month, d.revision, d.tenant_id, d.state, d.flags, to_timestamp(i.placed_at / 1000.0),
@@ -77,7 +77,7 @@ BEGIN
             ARRAY(SELECT p.posted - coalesce(p.before, 0)
                 FROM unnest(d.posted, d.posted_before) WITH ORDINALITY AS p (posted, before, at) ORDER BY p.at)
         FROM unnest(v_rows) AS d
-        JOIN jsonb_to_recordset(p_items) AS i(hold uuid, placed_at bigint, key uuid, project text, customer text,
+        JOIN jsonb_to_recordset(p_items) AS i(hold uuid, placed_at bigint, key text, project text, customer text,
             end_user text, run text, plan text, tags jsonb, provider text, model text, reported_model text, price_id text,
             usage jsonb, outcome text, latency_ms integer, note text) ON i.hold = d.hold_id;
 

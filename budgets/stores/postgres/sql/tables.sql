@@ -55,6 +55,7 @@ CREATE TABLE grants (
     chunk_at timestamptz,
     chunk bigint NOT NULL DEFAULT 0,
     left_at timestamptz,
+    answered_at timestamptz,
     PRIMARY KEY (tenant_id, counter_id, epoch_id, incarnation),
     FOREIGN KEY (tenant_id, counter_id) REFERENCES counters (tenant_id, counter_id)
 );
@@ -103,7 +104,7 @@ CREATE TABLE ledger_entries (
     flags text[] NOT NULL DEFAULT '{}',
     placed_at timestamptz NOT NULL,
     recorded_at timestamptz NOT NULL DEFAULT now(),
-    api_key_id uuid,
+    api_key text NOT NULL DEFAULT '',
     project text NOT NULL DEFAULT '',
     customer text NOT NULL DEFAULT '',
     end_user text NOT NULL DEFAULT '',

@@ -7,7 +7,7 @@
 --       window start in ms, window end in ms ("0": never), limit (rates only)
 -- Replies, first the word:
 --   PLACED placed_ms expires_ms incarnations, then for each counter: remaining, limit, fitted (1/0)
---   FITS   the same for a dry run; nothing was written
+--   FITS   the same for a dry run, which asks for nothing and writes nothing; fitted 2: only PostgreSQL knows
 --   REPLAY placed_ms expires_ms incarnations hold_id request_digest body   (this Idempotency-Key holds already)
 --   DENY   "exceeded"|"busy" index remaining limit room   (room: what would fit beside what is spent)
 --   ASK    then three for each counter that lacks authority: index, chunk, used (0 0: no such key, or retired)
@@ -46,6 +46,7 @@ for i = 1, count do
     local c = redis.call('HMGET', KEYS[4 + i], 'chunk', 'used', 'held', 'pf', 'bv', 'inc', 'lim', 'gone')
     if c[8] or not c[1] then
       lack(i, 0, 0)
+      incarnations[i], rows[i] = '0', {0, 0, 2}
     else
       local free, held, above, limit = c[1] - c[2], tonumber(c[3]), tonumber(c[4]), tonumber(c[7])
       -- What costs nothing is never refused: free models must not be blocked by an overrun.
@@ -56,6 +57,7 @@ for i = 1, count do
       if tonumber(c[5]) > tonumber(ARGV[at + 2]) then return {'STALE_POLICY', '0'} end
       if c[5] ~= ARGV[at + 2] then
         lack(i, tonumber(c[1]), tonumber(c[2]))
+        rows[i][3] = 2
       elseif kind == 'b' and not fits then
         if need > free + above + held then
           if not refused then refused = {i, free + above, limit, free + above + held} end
@@ -69,7 +71,7 @@ for i = 1, count do
   end
 end
 if refused then return {'DENY', 'exceeded', refused[1], refused[2], refused[3], refused[4]} end
-if #asks > 0 then return {'ASK', unpack(asks)} end
+if #asks > 0 and ARGV[6] ~= 'dry' then return {'ASK', unpack(asks)} end
 if busy then return {'DENY', 'busy', busy[1], busy[2], busy[3], busy[4]} end
 
 local expires = now + tonumber(ARGV[4])
