@@ -32,7 +32,7 @@ def problem_page(request: HttpRequest, slug: str) -> HttpResponse:
     return render(request, "noburn/problem.html", {"kind": kind, "slug": slug, "paragraphs": paragraphs})
 
 
-def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001 (Django names it)
     """A page for people, problem+json for programs."""
     if not request.path.startswith(("/v1/", "/api/")):
         return render(request, "noburn/not_found.html", status=404)

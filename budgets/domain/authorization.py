@@ -19,6 +19,9 @@ import msgspec
 PREFIX = "nba1"
 TOKEN_CHARS_MAX = 8_192
 
+NOT_OURS = "no authorization of this tenant: it was altered, cut off, or made for somebody else"
+"""One text for every cause, so that an answer tells a forger nothing."""
+
 
 class InvalidAuthorization(ValueError):
     """The text is not an authorization that this installation signed."""
@@ -117,15 +120,14 @@ class Keyring:
         """Reads an authorization. Raises InvalidAuthorization, with nothing in its text that helps to forge one."""
         parts = token.split(".") if len(token) <= TOKEN_CHARS_MAX and token.isascii() else []
         if len(parts) != 4 or parts[0] != PREFIX or parts[1] not in self._keys:
-            raise InvalidAuthorization("not an authorization of this installation")
+            raise InvalidAuthorization(NOT_OURS)
         try:
             envelope = urlsafe_b64decode(parts[2] + "=" * (-len(parts[2]) % 4))
             mac = urlsafe_b64decode(parts[3] + "=" * (-len(parts[3]) % 4))
         except (binascii.Error, ValueError) as error:
-            raise InvalidAuthorization("not an authorization of this installation") from error
+            raise InvalidAuthorization(NOT_OURS) from error
         if not hmac.compare_digest(mac, self._mac(parts[1], token[: -len(parts[3]) - 1])):
-            raise InvalidAuthorization(
-                "its signature does not match: it was altered, or another installation made it"
-            )
+            # The same words as for another tenant's: nobody learns whether a text is a genuine one.
+            raise InvalidAuthorization(NOT_OURS)
         read = _decode_envelope(envelope)
         return Hold(_decode_body(read.body), read.placed_ms, read.expires_ms, read.incarnations)

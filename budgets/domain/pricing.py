@@ -324,6 +324,18 @@ def _unpriced_tokens(rates: Rates, usage: Usage) -> list[str]:
     return [name for name, count, priced in pairs if count and not priced]
 
 
+def check_usage(usage: Usage) -> None:
+    """Raises BadUsage, naming every count that is negative, absurd or smaller than its parts; whatever the price."""
+    errors = _usage_errors(usage)
+    for field in ("tool_calls", "units"):
+        counts: dict[str, int] = getattr(usage, field)
+        errors |= {
+            f"{field}.{name}": COUNT_MESSAGE for name, count in counts.items() if not 0 <= count <= MAX_COUNT
+        }
+    if errors:
+        raise BadUsage(errors)
+
+
 def _usage_errors(usage: Usage) -> dict[str, str]:
     counts = {
         name: getattr(usage, name)

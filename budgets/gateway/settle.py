@@ -10,15 +10,24 @@ from uuid import UUID
 
 import msgspec
 
-from budgets.domain.authorization import Hold, InvalidAuthorization, Keyring
-from budgets.domain.pricing import PricingError, cost_nano
+from budgets.domain.authorization import NOT_OURS, Hold, InvalidAuthorization, Keyring
+from budgets.domain.pricing import PricingError, check_usage, cost_nano
 from budgets.domain.pricing_book import PriceBook
 from budgets.domain.pricing_rates import BadUsage, Rates, UnpricedUnit, Usage
 from budgets.gateway.wire import Settle, SettleBatch, Void, read, read_object
-from budgets.services.resolutions import Outcome, Report, Resolutions, SettleConflict, presumption, void
+from budgets.services.resolutions import (
+    Outcome,
+    Overloaded,
+    Report,
+    Resolutions,
+    SettleConflict,
+    StorageUnavailable,
+    presumption,
+    void,
+)
 from noburn.kit import ids
 from noburn.kit.money import BadAmount, from_usd, to_usd
-from noburn.kit.problems import FieldError, ProblemError, problem, to_bytes
+from noburn.kit.problems import FieldError, Problem, ProblemError, problem, to_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +47,7 @@ class Settlements:
             raise ProblemError(
                 problem(
                     "invalid-authorization",
-                    detail="authorization: not an authorization of this installation.",
+                    detail=f"authorization: {NOT_OURS}.",
                 )
             )
         return hold
@@ -69,10 +78,12 @@ class Settlements:
             try:
                 return {"status": 200, **await self._settle(*read_object(raw, Settle), tenant_id, book)}
             except ProblemError as error:
-                return {
-                    "status": error.problem.status,
-                    "problem": msgspec.Raw(to_bytes(error.problem, request_id)),
-                }
+                return _failed(error.problem, request_id)
+            except (StorageUnavailable, Overloaded) as error:
+                # The others of the batch may be recorded: only this one is to be sent again.
+                return _failed(
+                    problem("storage-unavailable", detail=f"Repeat this one: {error}."), request_id
+                )
 
         results = await asyncio.gather(*(one(raw) for raw in request.settlements))
         return {"results": results, "warnings": _ignored(unknown)}
@@ -87,6 +98,10 @@ class Settlements:
                     detail=f"Hold {ids.encode('hold', hold.body.hold_id)} is {error.state} already, with other contents.",
                 )
             ) from error
+
+
+def _failed(of: Problem, request_id: str) -> dict[str, Any]:
+    return {"status": of.status, "problem": msgspec.Raw(to_bytes(of, request_id))}
 
 
 def _ignored(unknown: tuple[str, ...]) -> list[str]:
@@ -105,6 +120,7 @@ def report_of(request: Settle, hold: Hold, book: PriceBook) -> tuple[Report, lis
     warnings: list[str] = []
     at = datetime.fromtimestamp(hold.placed_ms / 1000, UTC)
     try:
+        check_usage(usage)
         if request.cost_usd is not None:
             cost = from_usd(request.cost_usd, field="cost_usd")
         elif (rates := _rates(request, hold, book, at)) is not None:

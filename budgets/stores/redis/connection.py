@@ -38,7 +38,7 @@ class NoScript(RedisError):
 
 def _pack(command: tuple[Argument, ...]) -> bytes:
     # hiredis types its argument as a tuple of one.
-    return hiredis.pack_command(cast(Any, command))
+    return bytes(hiredis.pack_command(cast(Any, command)))
 
 
 class _Protocol(asyncio.Protocol):
