@@ -176,7 +176,13 @@ def perform(screen: Screen, sizes: Sizes, report: Path | None) -> int:
     try:
         with stage:
             demo = Demo(stage, screen, sizes)
-            demo.run()
+            try:
+                demo.run()
+            except (DemoFailed, KeyboardInterrupt):
+                raise
+            except Exception as error:
+                # Its log is gone with its home a moment later.
+                raise DemoFailed(f"{error!r}\nThe end of noburn's log:\n{stage.last_words()}") from error
     except KeyboardInterrupt:
         screen.interrupted()
         return INTERRUPTED_EXIT

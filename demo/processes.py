@@ -181,6 +181,10 @@ class Stage:
             raise DemoFailed(f"manage.py {' '.join(arguments)} ended with {done.returncode}:\n{said[-4000:]}")
         return json.loads(done.stdout)
 
+    def last_words(self) -> str:
+        """Returns the end of noburn's log."""
+        return self._children[-1].last_words() if self._children else ""
+
     def counters_pid(self) -> int | None:
         """Returns the process id of the counters' Redis, from the file in which its keeper notes it."""
         return server_pid(self.home, "counters")

@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TextColumn
-from rich.syntax import Syntax
 from rich.table import Table
 
 from demo.application import Tally
@@ -29,8 +28,9 @@ with nb.call(model="gpt-4o-mini", input_tokens=tokens, customer="bob") as call:
     call.settle(client.chat.completions.create(model=call.model, messages=text, max_completion_tokens=cap))"""
 
 NEXT_CURL = """\
-curl -s http://127.0.0.1:8420/v1/preflight -H "Authorization: Bearer $NOBURN_API_KEY" -H "Idempotency-Key: 1" \\
-  -d '{"model": "gpt-4o-mini", "input_tokens": 1200, "max_output_tokens": 500, "subject": {"customer": "bob"}}'"""
+curl -s http://127.0.0.1:8420/v1/preflight -H "Authorization: Bearer $NOBURN_API_KEY" \\
+  -H "Idempotency-Key: 1" -H "Content-Type: application/json" \\
+  -d '{"model": "gpt-4o-mini", "input_tokens": 1200, "subject": {"customer": "bob"}}'"""
 
 WIDE = 100
 """Columns from which on the closing table has room to breathe; it fits into 80."""
@@ -111,7 +111,8 @@ class Screen:
 
     def table(self, rows: Sequence[Row], total: Row) -> None:
         """Prints the closing table."""
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=self._console.width < WIDE)
+        padding = (0, int(self._console.width >= WIDE))
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=padding)
         table.add_column("scene", no_wrap=True)
         names = (
             "asked",
@@ -178,25 +179,18 @@ class Screen:
         self._console.print(
             "[dim]Run noburn for yourself (Ctrl-C ends it), and in another terminal make a tenant:[/]"
         )
-        self._code("make serve", "bash")
-        self._code(
-            ".venv/bin/python manage.py provision --tenant acme --budget 'customer:*:10:month'", "bash"
-        )
+        self._code("make serve")
+        self._code(".venv/bin/python manage.py provision --tenant acme --budget 'customer:*:10:month'")
         self._console.print("[dim]Ask it about a call, with the key that it printed as NOBURN_API_KEY:[/]")
-        self._code(NEXT_CURL, "bash")
+        self._code(NEXT_CURL)
         self._console.print(
             "[dim]Guard your own calls: six lines of Python (.venv/bin/python, OPENAI_API_KEY set):[/]"
         )
-        self._code(NEXT_SDK, "python")
+        self._code(NEXT_SDK)
 
     def _indented(self, text: str) -> None:
         self._console.print(Padding(text, (0, 0, 0, 3), expand=False))
 
-    def _code(self, text: str, language: str) -> None:
-        if self._console.is_terminal:
-            shown = Syntax(text, language, background_color="default", word_wrap=True)
-            self._console.print(Padding(shown, (0, 0, 0, 2)))
-        else:
-            # As it is, so that it can be copied out of a log.
-            for line in text.splitlines():
-                self._console.print(f"  {line}", markup=False, soft_wrap=True)
+    def _code(self, text: str) -> None:
+        # Neither wrapped nor indented by us, so that it can be copied as it is.
+        self._console.print(text, style="cyan", markup=False, soft_wrap=True)
