@@ -136,7 +136,7 @@ class Demo:
     def _look_at_the_whole(self) -> None:
         """Compares the tenant's own budget with the sum of the scenes, and lets `verify` recompute everything."""
         with psycopg.connect(self._stage.database_url) as connection:
-            [whole] = counters_of(connection, ids.decode(ids.BUDGET, self._tenant_budget))
+            whole = counters_of(connection, ids.decode(ids.BUDGET, self._tenant_budget))
         total, summary = total_of(self.rows), self._stage.double.summary()
         if not whole.spent == whole.posted == total.metered:
             self.faults.append(
@@ -172,7 +172,7 @@ def perform(screen: Screen, sizes: Sizes, report: Path | None) -> int:
     """Plays the demo and returns the exit status."""
     started = time.monotonic()
     screen.opening()
-    stage = Stage()
+    stage, log = Stage(), ""
     try:
         with stage:
             demo = Demo(stage, screen, sizes)
@@ -183,6 +183,7 @@ def perform(screen: Screen, sizes: Sizes, report: Path | None) -> int:
             except Exception as error:
                 # Its log is gone with its home a moment later.
                 raise DemoFailed(f"{error!r}\nThe end of noburn's log:\n{stage.last_words()}") from error
+            log = stage.last_words()
     except KeyboardInterrupt:
         screen.interrupted()
         return INTERRUPTED_EXIT
@@ -194,7 +195,7 @@ def perform(screen: Screen, sizes: Sizes, report: Path | None) -> int:
     if left:
         demo.faults.append(f"processes {left} were left behind")
     screen.table(demo.rows, total_of(demo.rows))
-    screen.verdict(demo.faults)
+    screen.verdict(demo.faults, log)
     if report is not None:
         report.write_text(json.dumps({"rows": [asdict(row) for row in demo.rows], "faults": demo.faults}))
     screen.took(time.monotonic() - started)

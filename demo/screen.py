@@ -149,8 +149,8 @@ class Screen:
         ]
         return "\n".join(why + [f"{row.unavailable}{between}undecided"] * bool(row.unavailable)) or "0"
 
-    def verdict(self, faults: Sequence[str]) -> None:
-        """Says whether everything was as promised."""
+    def verdict(self, faults: Sequence[str], log: str) -> None:
+        """Says whether everything was as promised, and shows the end of noburn's log if not."""
         if not faults:
             self._console.print(
                 "[bold green]Everything as promised:[/] reached = allowed, metered = billed to the nano-dollar, "
@@ -160,6 +160,7 @@ class Screen:
         self._console.print(f"[bold red]{len(faults)} promises were broken:[/]")
         for fault in faults:
             self._console.print(f"  [red]{escape(fault)}[/]")
+        self._console.print(f"[dim]The end of noburn's log:\n{escape(log)}[/]")
 
     def failed(self, reason: str) -> None:
         """Says that the demo could not be finished."""
