@@ -15,13 +15,13 @@ from budgets.domain.pricing import PricingError, check_usage, cost_nano
 from budgets.domain.pricing_book import PriceBook
 from budgets.domain.pricing_rates import BadUsage, Rates, UnpricedUnit, Usage
 from budgets.gateway.wire import Settle, SettleBatch, Void, read, read_object
+from budgets.services.dataplane import StorageUnavailable
 from budgets.services.resolutions import (
     Outcome,
     Overloaded,
     Report,
     Resolutions,
     SettleConflict,
-    StorageUnavailable,
     presumption,
     void,
 )

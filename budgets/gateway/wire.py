@@ -98,8 +98,13 @@ _fields: dict[type, frozenset[str]] = {
 
 def read(body: bytes, shape: type[T]) -> tuple[T, tuple[str, ...]]:
     """Reads a body; returns it with the names of fields it does not know. Raises ProblemError naming every bad field."""
+    if b"\\u0000" in body:
+        # PostgreSQL's texts cannot hold it: such a call could be held, but never be recorded.
+        raise ProblemError(problem("invalid-request", detail="No text may contain the character \\u0000."))
     try:
         raw = _any.decode(body)
+    except RecursionError as error:
+        raise ProblemError(problem("invalid-request", detail="The body is nested too deeply.")) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ProblemError(
             problem("invalid-request", detail=f"The body is not JSON in UTF-8: {error}.")

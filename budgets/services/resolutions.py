@@ -39,6 +39,10 @@ class SettleConflict(Exception):
         self.state = state
 
 
+class Unrecordable(StorageUnavailable):
+    """PostgreSQL refuses this one resolution whatever it is sent with: it was logged, and somebody has to look."""
+
+
 class Overloaded(Exception):
     """More resolutions are waiting than can be committed soon; nothing was recorded."""
 
@@ -191,9 +195,7 @@ class Resolutions:
             if len(batch) == 1:
                 # A poison row: it fails alone, and loudly, since what it says is lost unless somebody looks.
                 log.exception("resolution of hold %s was refused", batch[0].hold.body.hold_id)
-                batch[0].answer.set_exception(
-                    StorageUnavailable(f"the ledger refused it: {type(error).__name__}")
-                )
+                batch[0].answer.set_exception(Unrecordable(f"the ledger refused it: {type(error).__name__}"))
                 return
             middle = len(batch) // 2
             await self._commit(batch[:middle])

@@ -11,7 +11,7 @@ from budgets.domain.authorization import Hold, hold_from
 from budgets.domain.escrow import GRACE_SECONDS, MAX_HOLD_LIFE_SECONDS
 from budgets.services.epochs import EpochDirectory
 from budgets.services.grants import Grants
-from budgets.services.resolutions import Outcome, Resolutions, presumption
+from budgets.services.resolutions import Outcome, Resolutions, Unrecordable, presumption
 from budgets.stores.postgres.control import ControlStore
 from budgets.stores.postgres.money import Row
 from budgets.stores.redis.connection import NoScript, RedisConnection
@@ -70,7 +70,8 @@ class Sweeper:
             for _ in range(ROUNDS_MAX):
                 batch = await self._expired_holds(keys)
                 # Postgres first; the apply that deletes the hold in Redis follows each commit.
-                outcomes += await asyncio.gather(*(self._presume(keys, row.state, hold) for hold in batch))
+                told = await asyncio.gather(*(self._presume(keys, row.state, hold) for hold in batch))
+                outcomes += [outcome for outcome in told if outcome is not None]
                 if len(batch) < HOLDS_PER_SHARD:
                     break
         return outcomes
@@ -92,8 +93,12 @@ class Sweeper:
                 holds.append(hold_from(body=body, placed_ms=int(at), expires_ms=int(ex), incarnations=inc))
         return holds
 
-    async def _presume(self, keys: Keys, state: str, hold: Hold) -> Outcome:
-        outcome = await self._resolutions.resolve(hold, presumption(hold))
+    async def _presume(self, keys: Keys, state: str, hold: Hold) -> Outcome | None:
+        try:
+            outcome = await self._resolutions.resolve(hold, presumption(hold))
+        except Unrecordable:
+            # It stays held, which is safe; one bad row must not keep the sweep from all others.
+            return None
         if state != "open":
             # No apply follows a closed epoch's resolution: what is left of the hold is only a trace.
             await self._redis.call("ZREM", keys.expiries, keys.hold(hold.body.hold_id))
