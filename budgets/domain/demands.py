@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
+import msgspec
+
 from budgets.domain.policy import EACH, Action, BudgetRule, Metric, Policy, Scope, WindowKind
 from budgets.domain.windows import window_at
+from noburn.kit import ids
+from noburn.kit.clock import wire_time
 
 BUDGETS_PER_CALL_MAX = 16
 PLACES_MAX = 200_000
@@ -23,8 +26,7 @@ class TooManyBudgets(ValueError):
     """A call falls under more than 16 budgets; the text says how many."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attribution:
+class Attribution(msgspec.Struct, frozen=True):
     """Who and what a call is for. Empty text: not given."""
 
     project: str
@@ -38,8 +40,7 @@ class Attribution:
     tags: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
+class Bound(msgspec.Struct, frozen=True):
     """The most that a call can use, in each metric's unit."""
 
     cost_nano: int
@@ -53,15 +54,18 @@ class Bound:
         return self.tokens if metric is Metric.TOKENS else self.requests
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A counter: one budget for one subject in one window. Times are milliseconds; ends 0: never."""
+class Place(msgspec.Struct, frozen=True):
+    """A counter: one budget for one subject in one window. Times are milliseconds; ends 0: never.
+
+    `shown` is what the wire says of it in every answer, made once.
+    """
 
     rule: BudgetRule
     subject: str
     counter_id: UUID
     starts_ms: int
     ends_ms: int
+    shown: Mapping[str, str | None]
 
 
 def counter_id_of(*, budget_id: UUID, subject: str, starts_ms: int, ends_ms: int) -> UUID:
@@ -107,7 +111,14 @@ class Matcher:
         )
         starts, ends = _milliseconds(window.starts_at), _milliseconds(window.ends_at) if window.ends_at else 0
         counter = counter_id_of(budget_id=rule.budget_id, subject=subject, starts_ms=starts, ends_ms=ends)
-        place = Place(rule, subject, counter, starts, ends)
+        shown = {
+            "id": ids.encode(ids.BUDGET, rule.budget_id),
+            "scope": rule.scope.value,
+            "subject": subject,
+            "window": rule.window.value,
+            "resets_at": wire_time(ends) if ends else None,
+        }
+        place = Place(rule, subject, counter, starts, ends, shown)
         if len(self._places) >= PLACES_MAX:
             self._places.clear()
         self._places[rule.budget_id, subject] = place

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
+
+import msgspec
 
 from budgets.domain.demands import Attribution, Bound
 from budgets.domain.policy import Action, KeyRecord, Metric
@@ -17,14 +18,14 @@ from budgets.gateway.wire import TAGS_MAX, Preflight
 from budgets.services.holds import Call, Placed, Refused, Standing
 from budgets.services.snapshots import Snapshot
 from noburn.kit import ids
+from noburn.kit.clock import wire_time
 from noburn.kit.money import LIMIT_NANO_MAX, BadAmount, from_usd, to_usd
 from noburn.kit.problems import FieldError, ProblemError, problem
 
 ALTERNATIVES_MAX = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Priced:
+class Priced(msgspec.Struct, frozen=True):
     """A request with its price: `rates` None means that the caller's own estimate counts."""
 
     request: Preflight
@@ -129,7 +130,7 @@ def call_of(
         user=who.user or "",
         run=who.run or "",
         plan=who.plan or "",
-        api_key=ids.encode("key", key.key_id),
+        api_key=snapshot.key_ids[key.key_id],
         provider=priced.provider,
         model=request.model,
         tags=request.tags,
@@ -164,27 +165,11 @@ def amount_fields(metric: Metric, **amounts: int) -> dict[str, str | int]:
     return {f"{name}_{metric.value}": amount for name, amount in amounts.items()}
 
 
-def wire_time(milliseconds: int) -> str:
-    """An instant as RFC 3339 in UTC."""
-    return (
-        datetime.fromtimestamp(milliseconds / 1000, UTC)
-        .isoformat(timespec="milliseconds")
-        .replace("+00:00", "Z")
-    )
-
-
 def budget_fields(standing: Standing) -> dict[str, Any]:
     """One budget's state as the wire shows it."""
     place = standing.place
-    rule = place.rule
-    return {
-        "id": ids.encode("bud", rule.budget_id),
-        "scope": rule.scope.value,
-        "subject": place.subject,
-        "window": rule.window.value,
-        **amount_fields(rule.metric, limit=standing.limit, remaining=max(0, standing.remaining)),
-        "resets_at": wire_time(place.ends_ms) if place.ends_ms else None,
-    }
+    amounts = amount_fields(place.rule.metric, limit=standing.limit, remaining=max(0, standing.remaining))
+    return {**place.shown, **amounts}
 
 
 def allow_answer(placed: Placed, *, model: str, warnings: list[str]) -> dict[str, Any]:
@@ -224,7 +209,9 @@ def deny_answer(
         "estimate_usd": to_usd(priced.bound(priced.max_output_tokens).cost_nano),
         "fits_max_output_tokens": smaller[0] if smaller else 0,
         "budget": budget_fields(
-            replace(refused.standing, remaining=room if not refused.busy else refused.standing.remaining)
+            msgspec.structs.replace(
+                refused.standing, remaining=room if not refused.busy else refused.standing.remaining
+            )
         ),
         "alternatives": [],
         "warnings": warnings,

@@ -8,8 +8,9 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from uuid import UUID
+
+import msgspec
 
 from budgets.domain.authorization import HeldCounter, Hold, HoldBody, Keyring, encode_body, hold_from
 from budgets.domain.demands import Attribution, Bound, Place, is_rate
@@ -34,6 +35,7 @@ ROUNDS_MAX = 12
 """How often one try may be told to ask, reload or recover before it is called unavailable."""
 
 BUSY_RETRY_MS = 100
+NONCE_BYTES = 6
 FIT_ROUNDS_MAX = 3
 
 
@@ -60,8 +62,7 @@ class EpochClosed(Exception):
     """The hold's Redis epoch is closed: the hold stays charged and can be settled, but not prolonged."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """One call to decide about. `fit` gives a smaller (max_output_tokens, bound) for what a counter has room for."""
 
     idempotency_key: str
@@ -79,8 +80,7 @@ class Call:
     fit: Callable[[Metric, int], tuple[int, Bound] | None] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True):
     """How one budget stands after a decision, in its own unit."""
 
     place: Place
@@ -89,8 +89,7 @@ class Standing:
     fitted: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(msgspec.Struct, frozen=True):
     """The call may fire. `authorization` is empty for a dry run."""
 
     authorization: str
@@ -101,8 +100,7 @@ class Placed:
     replayed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True):
     """The call does not fit. `room` is what would fit beside what is spent, once holds in flight have resolved."""
 
     busy: bool
@@ -127,11 +125,19 @@ class Holds:
     ) -> None:
         self._redis, self._epochs, self._grants = redis, epochs, grants
         self._snapshots, self._waiters, self._keyring, self._pepper = snapshots, waiters, keyring, pepper
+        self._random = b""
 
     def _hold_id(self, tenant_id: UUID, idempotency_key: str) -> UUID:
         # Keyed, so that nobody can look for two Idempotency-Keys that meet in ten bytes.
         text = tenant_id.bytes + idempotency_key.encode()
-        return UUID(bytes=hmac.digest(self._pepper, text, hashlib.sha256)[:10] + secrets.token_bytes(6))
+        return UUID(bytes=hmac.digest(self._pepper, text, hashlib.sha256)[:10] + self._nonce())
+
+    def _nonce(self) -> bytes:
+        # Random bytes are fetched by the page: a system call for every hold would cost as much as its signature.
+        if len(self._random) < NONCE_BYTES:
+            self._random = secrets.token_bytes(NONCE_BYTES * 1000)
+        nonce, self._random = self._random[:NONCE_BYTES], self._random[NONCE_BYTES:]
+        return nonce
 
     async def place(self, tenant_id: UUID, call: Call, *, admit: Admit = lambda _: None) -> Placed | Refused:
         """Decides about a call and places its hold, waiting up to `wait_ms` for holds in flight.

@@ -13,6 +13,7 @@ from budgets.domain.policy import KeyRecord, Policy
 from budgets.services.epochs import EpochDirectory
 from budgets.stores.postgres.money import MoneyStore, StorageUnavailable
 from budgets.stores.redis.connection import RedisConnection, RedisError, RedisUnavailable
+from noburn.kit import ids
 
 log = logging.getLogger(__name__)
 
@@ -25,12 +26,13 @@ UNKNOWN_SECONDS = 2.0
 class Snapshot:
     """A tenant's policy with what is derived from it."""
 
-    __slots__ = ("keys", "matcher", "policy", "projects")
+    __slots__ = ("key_ids", "keys", "matcher", "policy", "projects")
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self.matcher = Matcher(policy)
         self.keys: dict[bytes, KeyRecord] = {key.digest: key for key in policy.keys}
+        self.key_ids = {key.key_id: ids.encode(ids.API_KEY, key.key_id) for key in policy.keys}
         self.projects = frozenset(policy.projects)
 
 

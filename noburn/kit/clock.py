@@ -12,3 +12,9 @@ Clock = Callable[[], datetime]
 def utc_now() -> datetime:
     """Returns the present moment, UTC and aware."""
     return datetime.now(UTC)
+
+
+def wire_time(milliseconds: int) -> str:
+    """An instant, in milliseconds since 1970, as RFC 3339 in UTC."""
+    at = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
