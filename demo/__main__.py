@@ -138,10 +138,9 @@ class Demo:
         with psycopg.connect(self._stage.database_url) as connection:
             whole = counters_of(connection, ids.decode(ids.BUDGET, self._tenant_budget))
         total, summary = total_of(self.rows), self._stage.double.summary()
-        if not whole.spent == whole.posted == total.metered:
-            self.faults.append(
-                f"The tenant's budget has {usd(whole.spent)} spent, its scenes {usd(total.metered)}"
-            )
+        spent, posted = sum(counter.spent for counter in whole), sum(counter.posted for counter in whole)
+        if not spent == posted == total.metered:
+            self.faults.append(f"The tenant's budget has {usd(spent)} spent, its scenes {usd(total.metered)}")
         if summary["requests"] != total.reached or summary["open"] or summary["forgotten"]:
             self.faults.append(f"The provider saw {summary['requests']} calls, the scenes {total.reached}")
         try:
