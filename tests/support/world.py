@@ -36,6 +36,7 @@ from tenants.services.tenants import create_tenant
 from tests.support.asgi import Answer, send
 
 T = TypeVar("T")
+POLLS_MAX = 2_000
 ALL_SCOPES = ("preflight", "settle", "read")
 
 
@@ -319,6 +320,16 @@ class Account:
         )[0]
         names = ("id", "limit", "spent", "opening", "authority", "stranded")
         return dict(zip(names, row, strict=True))
+
+    def acknowledged(self) -> None:
+        """Lets the gateway book the acknowledgements of its load messages, which it does a moment later."""
+        for _ in range(POLLS_MAX):
+            if not self.world.sql(
+                "SELECT 1 FROM grants WHERE tenant_id = %s AND acked_seq < seq", self.tenant_id
+            ):
+                return
+            self.world.request("GET", "/readyz")
+        raise AssertionError("load messages were never acknowledged")
 
     def hold_of(self, placed: Answer) -> Hold:
         """What an authorization carries."""
