@@ -89,7 +89,7 @@ class Faults:
             (key, row.inc)
             for key, counter in self.pg.counters.items()
             for row in counter.rows.values()
-            if row.authority and self.pg.epochs[row.epoch].state == "closed"
+            if row.authority and (row.state != "live" or self.pg.epochs[row.epoch].state == "closed")
         ]
         if rows:
             self.count("write-offs asked for")

@@ -17,6 +17,7 @@ MUTANTS: Final[dict[str, str]] = {
     "load_increments": "a load message adds instead of stating the total",
     "shrink_before_ack": "a shrink counts when it is sent",
     "old_ack_counts": "the acknowledgement of an older message completes a shrink",
+    "any_row_shrinks": "the shrink of a row that serves no more is completed and not published",
     "shrink_bites_twice": "a shrink's message carries today's parent_free",
     "version_without_limit": "a message carries a newer budget version than its limit",
     "missing_key_recreated": "a key that vanished is made anew under its acknowledged incarnation",
@@ -44,6 +45,7 @@ MUTANTS: Final[dict[str, str]] = {
     "actual_capped": "an actual above its hold is capped",
     "correction_not_published": "a correction changes the headroom and Redis is not told",
     "writeoff_without_waiting": "authority is written off before its holds must be dead",
-    "late_answers_count": "a retire answer or a shrink's acknowledgement counts after its epoch was closed",
+    "writeoff_from_marking": "a retired row's wait counts from its marking, not from Redis's answer",
+    "late_answers_count": "a retire answer or a shrink's acknowledgement counts after a write-off",
     "released_on_close": "a closed epoch's authority is given back at once",
 }

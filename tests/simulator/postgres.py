@@ -54,7 +54,7 @@ class Row:
     """A grant row: one incarnation of a counter in one epoch."""
 
     __slots__ = (
-        "acked", "authority", "clamped", "confirmed", "epoch", "granted", "inc", "returned", "seq", "state", "written",
+        "acked", "authority", "clamped", "confirmed", "epoch", "granted", "inc", "left_at", "seq", "state", "written",
     )  # fmt: skip
 
     def __init__(self, epoch: int, inc: int) -> None:
@@ -62,6 +62,7 @@ class Row:
         self.state = "live"
         self.authority = self.granted = self.seq = self.acked = self.clamped = self.written = 0
         self.confirmed = False  # Redis answered the retire.
+        self.left_at: int | None = None  # Since when Redis places nothing on it any more.
 
 
 class Counter:
@@ -191,7 +192,9 @@ class Postgres:
             row.granted = total
         # The version is that of the limit that was read with it: a newer one would vouch for an old limit.
         version = self.budgets[key[0]].version if self.bug == "version_without_limit" else counter.bv
-        return Message(key, row.epoch, row.inc, row.seq, total, free, version, row.acked == 0)
+        message = Message(key, row.epoch, row.inc, row.seq, total, free, version, row.acked == 0)
+        self.world.truth.on_message(message)
+        return message
 
     def _publish(self, key: CounterKey, out: list[Message]) -> None:
         counter, last = self.counters[key], self.epochs[-1]
@@ -204,25 +207,31 @@ class Postgres:
         """Record what Redis has. Only the latest sequence completes a shrink."""
         counter = self.counters[key]
         row = counter.rows[inc]
-        if self._closed(row):
-            return
         self.touched.add(key)
         if kind == "MISSING":
             if row.state == "live":
                 if self.bug == "missing_not_locked":
                     self._authority(counter, row, -row.authority)
-                row.state = "lost"
+                row.state, row.left_at = "lost", self.world.now
                 self.world.truth.on_lost(key, row)
             return
-        if (seq == row.seq or self.bug == "old_ack_counts") and chunk < row.granted:
-            self.world.count("shrinks")
-            self._authority(counter, row, chunk - row.granted)
-            row.granted = chunk
+        latest = seq == row.seq or self.bug == "old_ack_counts"
+        # Any other row's shrink would change the headroom behind the live row's back.
+        serving = row.state == "live" and self.epochs[row.epoch].state != "closed"
+        if latest and chunk < row.granted and (serving or self.bug == "any_row_shrinks"):
+            self._give_back(counter, row, chunk)
         row.acked = max(row.acked, seq)
 
-    def _closed(self, row: Row) -> bool:
-        # What a write-off gave back must not be given back again by an answer that comes late.
-        return self.epochs[row.epoch].state == "closed" and self.bug != "late_answers_count"
+    def _give_back(self, counter: Counter, row: Row, kept: int) -> bool:
+        """Take from a row what Redis says that it will never draw."""
+        back = row.granted - kept
+        # After a write-off it was given back already; this answer comes late.
+        if back > row.authority and self.bug != "late_answers_count":
+            return False
+        self.world.count("shrinks")
+        self._authority(counter, row, -back)
+        row.granted = kept
+        return True
 
     def unacked(self) -> tuple[list[Message], list[tuple[int, CounterKey, int]]]:
         """Load messages and retires (epoch, key, incarnation) to send again."""
@@ -376,21 +385,21 @@ class Postgres:
             row = self.counters[key].newest(epoch)
             if row and row.state == "live":
                 row.state = "retired"
+                if self.bug == "writeoff_from_marking":
+                    row.left_at = self.world.now
         return self.unacked()[1]
 
     def retired(self, key: CounterKey, inc: int, used: int | None) -> list[Message]:
         """Book what a retired incarnation had drawn; None (Redis did not know it) keeps its authority locked."""
         counter, out = self.counters[key], list[Message]()
         row = counter.rows[inc]
-        if self._closed(row):
-            return out
         self.touched.add(key)
         row.confirmed = True
+        if row.left_at is None:
+            row.left_at = self.world.now
         if row.state == "live":
             row.state = "retired"  # Only a mutant comes here: the rule marks first.
-        if used is not None and used < row.granted:
-            self._authority(counter, row, used - row.granted)
-            row.granted = used
+        if used is not None and used < row.granted and self._give_back(counter, row, used):
             self._publish(key, out)
         return out
 
@@ -415,19 +424,29 @@ class Postgres:
         return out
 
     def add_budget(self, budget: Budget) -> None:
-        """Make a budget."""
+        """Make a budget, once."""
+        if budget.id in self.budgets:
+            return
         self.budgets[budget.id] = budget
         self.policy_version += 1
 
     def writeoff(self, key: CounterKey, inc: int) -> tuple[int, list[Message]]:
-        """Give a closed epoch's stranded authority back: (amount, messages). Refused (0) before the wait."""
+        """Give stranded authority back: (amount, messages). Refused (0) before its holds must be dead.
+
+        That is counted from the recorded valid_until of a closed epoch, and in an open one from when Redis is known
+        to place nothing more: its answer to the retire, or the proof that the key is lost.
+        """
         counter, out = self.counters[key], list[Message]()
         row = counter.rows[inc]
         epoch = self.epochs[row.epoch]
-        early = self.world.now < epoch.valid_until + WRITE_OFF_WAIT
-        if epoch.state != "closed" or (early and self.bug != "writeoff_without_waiting"):
+        since = epoch.valid_until if epoch.state == "closed" else row.left_at
+        early = since is None or self.world.now < since + WRITE_OFF_WAIT
+        stranded = epoch.state == "closed" or row.state != "live"
+        if not stranded or since is None or (early and self.bug != "writeoff_without_waiting"):
             self.world.count("write-offs refused")
             return 0, out
+        if epoch.state != "closed":
+            self.world.count("write-offs in an open epoch")
         amount = row.authority
         self.touched.add(key)
         self._authority(counter, row, -amount)

@@ -63,5 +63,9 @@ PROFILES: Final = (
         "late and lost", (0.02, 0.03, 0.02, 0.03, 0.10), plan_weights=(10, 4, 4, 4, 20, 25, 12, 12, 12, 4),
         leap=16, write_off=6, plan_close=5, retire_one=6,
     ),
+    _profile(
+        "cuts in a storm", (0.02, 0.03, 0.06, 0.05, 0.24), edit=22, retire_one=10, restart=4, flush=2, plan_close=4,
+        write_off=14, leap=16, sweep=30,
+    ),
     _profile("calm", (0.0, 0.004, 0.004, 0.01, 0.06), restart=0, kill=0, flush=0, fail_over=0, crash=1, call=130),
 )  # fmt: skip

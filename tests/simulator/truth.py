@@ -11,7 +11,7 @@ from typing import Any
 
 from budgets.domain.escrow import HoldState, Step
 
-from .postgres import CounterKey, Row
+from .postgres import Counter, CounterKey, Message, Row
 
 OPEN, SETTLED, VOIDED, PRESUMED = HoldState.PLACED, HoldState.SETTLED, HoldState.VOIDED, HoldState.PRESUMED
 
@@ -53,6 +53,7 @@ class Truth:
         self.open: dict[int, int] = {}  # Unresolved, unwritten holds by incarnation.
         self.limit_max: dict[CounterKey, int] = {}
         self.published: dict[int, int] = {}
+        self.messages: dict[int, Message] = {}  # The latest of each incarnation.
 
     def fail(self, name: str, **facts: Any) -> None:
         """Report a broken invariant with the facts that show it."""
@@ -145,6 +146,13 @@ class Truth:
             if found is None or found.state is not SETTLED or found.posted != usage:
                 self.fail("an acknowledged settlement is not in the ledger", hold=hold.id, usage=usage)
 
+    def on_message(self, message: Message) -> None:
+        """A load message is sent, or sent again: one sequence has one content, or Redis would keep the older."""
+        known = self.messages.get(message.inc)
+        if known and known.seq == message.seq and known[4:7] != message[4:7]:
+            self.fail("a message is sent again with other contents", first=known, again=message)
+        self.messages[message.inc] = message
+
     def on_lost(self, key: CounterKey, row: Row) -> None:
         """An incarnation was given up as lost: its key must not be there."""
         self.world.count("lost incarnations")
@@ -200,7 +208,21 @@ class Truth:
             self.committed_in_postgres[key] = committed
             for row in counter.rows.values():
                 self._covered(key, row)
+            self._told(key, counter)
         self.allowed.clear()
+
+    def _told(self, key: CounterKey, counter: Counter) -> None:
+        """A Redis that has the latest message knows exactly what is left above its chunk."""
+        last = self.world.pg.epochs[-1]
+        row = counter.newest(last.id)
+        if row is None or row.state != "live" or last.state != "open":
+            return
+        above = counter.limit - counter.spent - counter.authority + row.granted
+        for redis in self.world.servers:
+            found = redis.keys.get((row.epoch, key))
+            latest = found and found[:2] == [row.inc, row.seq] and self.reachable(redis, row.epoch)
+            if found and latest and found[6] != above - found[3]:
+                self.fail("the headroom changed and Redis is not told", key=key, redis=found, above=above)
 
     def _covered(self, key: CounterKey, row: Row) -> None:
         """What a Redis may still draw, and what it drew and nobody resolved, is covered by authority."""

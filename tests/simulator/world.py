@@ -140,6 +140,8 @@ class World(Faults):
         process.value = ERROR
         fate = 1.0 if self.calm else self.rng.random()
         lost, unanswered, late, twice, delayed = self.profile.network
+        if effect[1] == "ack" and not self.calm and self.rng.random() < 0.4:
+            fate = unanswered  # Nobody waits for an acknowledgement: they are booked in batches, later.
         if fate >= delayed:
             process.value = self.execute(effect)
         elif fate < lost:
@@ -162,7 +164,10 @@ class World(Faults):
 
     def deliver(self) -> None:
         """Deliver one delayed message; a process that still waits for it goes on."""
-        process, effect = self.flight.pop(self.rng.randrange(len(self.flight)))
+        waiting = len(self.flight)
+        # Most messages are soon there, a few are very late: later than whole recoveries.
+        latest = max(self.rng.randrange(waiting), self.rng.randrange(waiting))
+        process, effect = self.flight.pop(latest)
         answer = self.execute(effect)
         if process:
             process.value = answer
@@ -325,7 +330,7 @@ class World(Faults):
             i = rng.randrange(len(ready))
             ready[i], ready[-1] = ready[-1], ready[i]
             self.run(ready.pop())
-        elif self.flight and (dice < 0.74 or len(self.flight) > 12):
+        elif self.flight and (dice < 0.74 or len(self.flight) > 20):
             self.deliver()
         else:
             rng.choices(self.actions, cum_weights=self.profile.weights)[0](self)
