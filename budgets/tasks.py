@@ -48,6 +48,14 @@ def clean_up() -> None:
     _run(Operations.clean_up)
 
 
+@shared_task(name="budgets.release", queue="money", ignore_result=True)
+def release() -> None:
+    """Frees what budgets with `on_epoch_close: release` have stranded, once its time has come."""
+    released = _run(Operations.release)
+    if released:
+        log.warning("%d counters got stranded authority back by timer (soft mode)", released)
+
+
 @shared_task(name="budgets.make_partitions", queue="money", ignore_result=True)
 def make_partitions() -> None:
     """Makes the partitions of the coming months."""
@@ -58,5 +66,6 @@ BEAT = {
     # A sweep that waited in the queue for its whole period is worth nothing any more.
     "budgets.sweep": {"task": "budgets.sweep", "schedule": 2.0, "options": {"expires": 4}},
     "budgets.clean_up": {"task": "budgets.clean_up", "schedule": 60.0, "options": {"expires": 60}},
+    "budgets.release": {"task": "budgets.release", "schedule": 60.0, "options": {"expires": 60}},
     "budgets.make_partitions": {"task": "budgets.make_partitions", "schedule": 86_400.0},
 }

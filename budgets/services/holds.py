@@ -20,6 +20,7 @@ from budgets.services.epochs import CountersUnavailable, Epoch, EpochDirectory
 from budgets.services.grants import Grants, Lack
 from budgets.services.snapshots import Snapshot, Snapshots
 from budgets.services.waiting import Ticket, Waiters
+from budgets.stores.postgres.money import StorageUnavailable
 from budgets.stores.redis.connection import (
     Argument,
     NoScript,
@@ -200,12 +201,15 @@ class Holds:
         hold_id = self._hold_id(tenant_id, call.idempotency_key)
         now_ms = _now_ms()
         epoch = self._epochs.current(tenant_id) or await self._epochs.renewed(tenant_id, than=None)
+        unmeasured: set[UUID] = set()
         for _ in range(ROUNDS_MAX):
             snapshot = self._snapshots.get(tenant_id)
             if snapshot is None:
                 raise CountersUnavailable("the tenant's policy is not loaded")
             admit(snapshot)
             places = snapshot.matcher.places(call.attribution, now_ms=now_ms)
+            if unmeasured:
+                places = [place for place in places if place.counter_id not in unmeasured]
             body = _body(call, snapshot, hold_id, epoch, places, bound, cap)
             packed = encode_body(body)
             try:
@@ -229,7 +233,7 @@ class Holds:
                     reply[1] == b"busy", Standing(place, reply[4], reply[3], fitted=False), reply[5]
                 )
             if word == b"ASK":
-                await self._ask(tenant_id, epoch, places, bound, reply[1:])
+                unmeasured |= await self._ask(tenant_id, epoch, places, bound, reply[1:])
             elif word == b"STALE_POLICY":
                 await self._snapshots.refresh(tenant_id, seen=int(reply[1]))
             elif word == b"STALE_WINDOW":
@@ -311,12 +315,18 @@ class Holds:
 
     async def _ask(
         self, tenant_id: UUID, epoch: Epoch, places: list[Place], bound: Bound, told: list[int]
-    ) -> None:
+    ) -> set[UUID]:
+        """Asks for what a call lacks; returns the counters to go without: those that only warn, in an outage."""
         lacks = []
         for i in range(0, len(told), 3):
             place = places[told[i] - 1]
             lacks.append(Lack(epoch, tenant_id, place, bound.of(place.rule.metric), told[i + 1], told[i + 2]))
-        statuses = await self._grants.ask(lacks)
+        try:
+            statuses = await self._grants.ask(lacks)
+        except StorageUnavailable:
+            if any(lack.place.rule.action is Action.BLOCK for lack in lacks):
+                raise
+            return {lack.place.counter_id for lack in lacks}
         mine = {statuses.get(lack.place.counter_id, "ok") for lack in lacks}
         if "too_many_subjects" in mine:
             raise TooManySubjects("this tenant's limit on new subjects in one window is reached")
@@ -324,6 +334,7 @@ class Holds:
             await self._epochs.reload()
         if "no_budget" in mine:
             await self._snapshots.refresh(tenant_id, seen=-1)
+        return set()
 
     async def standings(self, snapshot: Snapshot, attribution: Attribution) -> list[Standing]:
         """How every budget stands that such a call falls under. Raises CountersUnavailable, StorageUnavailable.

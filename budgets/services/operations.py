@@ -97,6 +97,17 @@ class Operations:
             await grants.settle_down()
         return amount
 
+    async def release(self) -> int:
+        """Writes off what budgets with `on_epoch_close: release` have stranded; returns how many rows it freed."""
+        rows = await self._store.releasable(WRITEOFF_WAIT_SECONDS, STRANDED_MAX)
+        for row in rows:
+            await self.write_off(row, actor="timer", reason="on_epoch_close: release")
+        return len(rows)
+
+    async def used_shards(self) -> list[int]:
+        """The shards that hold authority which a planned close would give back."""
+        return await self._store.used_epochs()
+
     async def verify(self, tenant_id: UUID | None) -> Verification:
         """Recomputes everything from its sources."""
         return await verify(store=self._store, redis=self._redis, tenant_id=tenant_id)

@@ -7,6 +7,8 @@ import logging
 from collections import OrderedDict
 from uuid import UUID
 
+import psycopg
+
 from budgets.stores.postgres.money import MoneyStore, StorageUnavailable
 
 log = logging.getLogger(__name__)
@@ -58,6 +60,9 @@ class Subjects:
             except StorageUnavailable as error:
                 log.info("new subjects are not registered yet: %s", error)
                 return
+            except psycopg.Error:
+                # Names that the database refuses would be refused again: they go, and the others' turn comes.
+                log.exception("%d new subjects cannot be registered", len(batch))
             for key in batch:
                 del self._pending[key]
                 self._known[key] = None

@@ -30,6 +30,7 @@ class Command(BaseCommand):
         which = close.add_mutually_exclusive_group(required=True)
         which.add_argument("--shard", type=int, choices=range(SHARDS), metavar=f"0..{SHARDS - 1}")
         which.add_argument("--all", action="store_true")
+        which.add_argument("--used", action="store_true", help="only shards whose counters hold something")
         off = does.add_parser("writeoff", help="return stranded authority to its budgets, with a name on it")
         off.add_argument("--epoch", required=True, help="the epoch's id, as `epoch status` shows it")
         off.add_argument("--counter", help="one counter only")
@@ -53,9 +54,7 @@ class Command(BaseCommand):
                 case "status":
                     await self._status(operations, as_json=options["json"])
                 case "close":
-                    await self._close(
-                        operations, list(range(SHARDS)) if options["all"] else [options["shard"]]
-                    )
+                    await self._close(operations, await self._shards(operations, options))
                 case _:
                     await self._write_off(operations, options)
 
@@ -92,6 +91,11 @@ class Command(BaseCommand):
                 f"  stranded {line['authority']} ({line['metric']}) of {line['budget']!r} subject {line['subject']!r}, "
                 f"window ends {line['ends_at'] or 'never'}; epoch {line['epoch']} counter {line['counter']}"
             )
+
+    async def _shards(self, operations: Operations, options: dict[str, Any]) -> list[int]:
+        if options["used"]:
+            return await operations.used_shards()
+        return list(range(SHARDS)) if options["all"] else [options["shard"]]
 
     async def _close(self, operations: Operations, shards: list[int]) -> None:
         retired = unknown = 0

@@ -127,6 +127,23 @@ class ControlStore(MoneyStore):
             "ends_at", "valid_until", "epoch_state", "grant_state")  # fmt: skip
         return [dict(zip(names, row, strict=True)) for row in await self._rows(sql, [limit])]
 
+    async def releasable(self, wait_seconds: int, limit: int) -> list[Row]:
+        """Stranded authority of budgets that release it by timer, once nothing can be settled from it any more."""
+        sql = """SELECT g.tenant_id, g.counter_id, g.epoch_id, g.incarnation
+            FROM grants g JOIN epochs e ON e.epoch_id = g.epoch_id AND e.state = 'closed'
+            JOIN counters c ON c.tenant_id = g.tenant_id AND c.counter_id = g.counter_id
+            JOIN budgets_budget b ON b.tenant_id = c.tenant_id AND b.id = c.budget_id AND b.on_epoch_close = 'release'
+            WHERE g.authority > 0 AND e.valid_until < now() - make_interval(secs => %s)
+                AND (c.ends_at IS NULL OR c.ends_at > now())
+            ORDER BY g.counter_id LIMIT %s"""
+        return _incarnations(await self._rows(sql, [wait_seconds, limit]))
+
+    async def used_epochs(self) -> list[int]:
+        """The shards whose open epoch holds authority that a planned close would give back."""
+        sql = """SELECT DISTINCT e.shard FROM epochs e JOIN grants g ON g.epoch_id = e.epoch_id AND g.state = 'live'
+            WHERE e.state = 'open' ORDER BY e.shard"""
+        return [int(row[0]) for row in await self._rows(sql, [])]
+
     async def writeoff(
         self, *, row: Row, hold_id: UUID, wait_seconds: int, actor: str, reason: str
     ) -> tuple[int, Row | None]:

@@ -106,7 +106,7 @@ class InvalidRequestError(NoburnError):
 class ConflictError(NoburnError):
     """The request contradicts what happened before. `code` is the last part of the problem's type.
 
-    Examples: `idempotency_key_reused`, `already_settled`, `epoch_closed`.
+    Examples: `idempotency_conflict`, `settle_conflict`, `epoch_closed`.
     """
 
     def __init__(
