@@ -20,6 +20,8 @@ def main() -> int:
     parser.add_argument("--mutant", default="", help=f"all, or one of: {', '.join(MUTANTS)}")
     parser.add_argument("--trace", type=int, help="print one seed's schedule")
     options = parser.parse_args()
+    if options.mutant not in ("", "all", *MUTANTS):
+        parser.error(f"no such mutant: {options.mutant}")
     if options.trace is not None:
         world = World(options.trace, options.mutant, trace=True)
         try:

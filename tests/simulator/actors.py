@@ -11,7 +11,7 @@ from typing import Any
 
 from budgets.domain.escrow import HoldState
 
-from .postgres import CounterKey, Message
+from .rows import CounterKey, Message
 
 ERROR = None
 """No answer: lost, late, crashed, or the store is down. Nobody knows whether it was done."""

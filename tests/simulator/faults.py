@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from . import actors
-from .postgres import Budget
 from .redis import Redis
+from .rows import Budget
 
 SERVERS_MAX = 3
 

@@ -7,7 +7,7 @@ from typing import Any
 from budgets.domain import escrow
 from budgets.domain.escrow import Verdict
 
-from .postgres import Ask, CounterKey, Message
+from .rows import Ask, CounterKey, Message
 
 INC, SEQ, BV, CHUNK, USED, HELD, PF = range(7)
 Item = tuple[CounterKey, int, int, int, int]

@@ -11,7 +11,7 @@ from typing import Any
 
 from budgets.domain.escrow import HoldState, Step
 
-from .postgres import Counter, CounterKey, Message, Row
+from .rows import Counter, CounterKey, Message, Row
 
 OPEN, SETTLED, VOIDED, PRESUMED = HoldState.PLACED, HoldState.SETTLED, HoldState.VOIDED, HoldState.PRESUMED
 

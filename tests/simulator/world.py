@@ -12,9 +12,10 @@ from budgets.domain.escrow import HoldState
 from . import actors
 from .actors import ERROR, Actor, Host
 from .faults import Faults
-from .postgres import Budget, CounterKey, Epoch, Postgres
+from .postgres import Postgres
 from .profiles import PROFILES
 from .redis import Redis
+from .rows import Budget, CounterKey, Epoch
 from .truth import Truth, Violation
 
 SETTLED, VOIDED, PRESUMED = HoldState.SETTLED, HoldState.VOIDED, HoldState.PRESUMED
