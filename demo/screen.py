@@ -168,7 +168,7 @@ class Screen:
 
     def interrupted(self) -> None:
         """Says that somebody ended the demo."""
-        self._console.print("\nInterrupted; ending every process.")
+        self._console.print("\nInterrupted; every process has been ended.")
 
     def took(self, seconds: float) -> None:
         """Says how long it all took."""
