@@ -17,7 +17,8 @@ from uuid import UUID
 import msgspec
 
 PREFIX = "nba1"
-TOKEN_CHARS_MAX = 8_192
+TOKEN_CHARS_MAX = 32_768
+"""More than the longest names and tags that a call may carry make, in letters of four bytes."""
 
 NOT_OURS = "no authorization of this tenant: it was altered, cut off, or made for somebody else"
 """One text for every cause, so that an answer tells a forger nothing."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, TypeVar
 import msgspec
 from msgspec import Meta
 
+from budgets.domain.authorization import TOKEN_CHARS_MAX
 from budgets.domain.pricing_rates import MAX_COUNT, Usage
 from noburn.kit.problems import FieldError, ProblemError, problem
 
@@ -15,7 +16,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Label = Annotated[str, Meta(max_length=200)]
 Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
-Token = Annotated[str, Meta(min_length=1, max_length=8192)]
+Token = Annotated[str, Meta(min_length=1, max_length=TOKEN_CHARS_MAX)]
 Amount = Annotated[str, Meta(max_length=32)]
 
 TAGS_MAX: Final = 10

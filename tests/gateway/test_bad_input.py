@@ -191,6 +191,18 @@ class TestFields:
             assert alice.place("$0.70", customer=customer).decision == "budget_busy", customer
         assert not alice.verify().differences
 
+    def test_the_longest_names_that_are_allowed_can_be_settled(self, alice: Account) -> None:
+        long = "👩" * 200
+        placed = alice.place(
+            "$0.40",
+            model=long,
+            provider=long,
+            subject=dict.fromkeys(("customer", "user", "run", "plan"), long),
+            tags={"👩" * 63 + str(number): long for number in range(10)},
+        )
+        assert placed.decision == "allow"
+        assert alice.settle(placed, "$0.10")["state"] == "settled"
+
     def test_a_name_that_postgresql_cannot_hold_is_refused_before_anything_is_held(
         self, alice: Account
     ) -> None:

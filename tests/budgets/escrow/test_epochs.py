@@ -44,7 +44,7 @@ class TestLossOfRedis:
     def test_of_one_counter_alone_locks_all_that_it_was_granted(self, alice: Account) -> None:
         alice.budget("acme", "$1")
         placed = alice.place("$0.40")
-        alice.acknowledged()
+        assert alice.acknowledged()
         alice.world.redis.delete(alice.keys().counter(alice.counter("acme")["id"]))
         # What was granted on the way to the vanished key is locked with it: it cannot be told from what was used.
         assert alice.place("$0.60").decision == "budget_exceeded"
@@ -302,6 +302,6 @@ class TestVerify:
     def test_finds_a_counter_that_vanished(self, alice: Account) -> None:
         alice.budget("acme", "$1")
         alice.settle(alice.place("$0.40"), "$0.25")
-        alice.acknowledged()
+        assert alice.acknowledged()
         alice.world.redis.delete(alice.keys().counter(alice.counter("acme")["id"]))
         assert [d.figure for d in alice.verify().differences] == ["key in Redis"]
