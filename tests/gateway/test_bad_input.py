@@ -133,7 +133,7 @@ class TestFields:
 
     @pytest.mark.parametrize("name", ["input_tokens", "max_output_tokens", "cached_input_tokens", "images"])
     @pytest.mark.parametrize("count", [-1, 10**12, 10**30, 1.5, "12", True])
-    def test_an_absurd_count_is_named(self, alice: Account, name: str, count: object) -> None:
+    def test_an_absurd_count_is_named(self, alice: Account, name: str, count: Any) -> None:
         answer = alice.place(model="gpt-4o-mini", **{name: count})
         assert_problem(answer, 400, "invalid-request")
         assert list(answer.fields) == [name]

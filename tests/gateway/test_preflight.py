@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.real_db
 
-MINI = {"model": "gpt-4o-mini", "input_tokens": 1200, "max_output_tokens": 500}
+MINI: dict[str, Any] = {"model": "gpt-4o-mini", "input_tokens": 1200, "max_output_tokens": 500}
 MINI_USD = "0.00048"
 
 
@@ -104,6 +104,13 @@ class TestReplay:
         assert again["authorization"] == first["authorization"]
         assert again["hold"] == first["hold"]
         assert alice.remaining("acme") == 600_000_000
+
+    def test_thirty_two_times_at_once_makes_one_hold(self, alice: Account) -> None:
+        alice.budget("acme", "$1")
+        answers = alice.world.all(alice.placing("$0.40", key="k") for _ in range(32))
+        assert len({answer["authorization"] for answer in answers}) == 1
+        assert alice.remaining("acme") == 600_000_000
+        assert alice.verify().totals.open_holds == 1
 
     def test_with_another_body_is_a_conflict(self, alice: Account) -> None:
         alice.place("$0.40", key="k")
@@ -317,7 +324,7 @@ class TestTemplate:
             ("tag", {"tags": {"feature": "chat"}}),
         ],
     )
-    def test_may_be_of_any_scope(self, alice: Account, scope: str, more: dict[str, object]) -> None:
+    def test_may_be_of_any_scope(self, alice: Account, scope: str, more: dict[str, Any]) -> None:
         alice.budget("each", "$0.50", subject=EACH, scope=scope, tag="feature" if scope == "tag" else None)
         answer = alice.place("$0.40", **more)
         assert [b["scope"] for b in answer["budgets"]] == [scope]

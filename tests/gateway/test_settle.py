@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.real_db
 
-MINI = {"model": "gpt-4o-mini", "input_tokens": 1200, "max_output_tokens": 500}
+MINI: dict[str, Any] = {"model": "gpt-4o-mini", "input_tokens": 1200, "max_output_tokens": 500}
 USAGE = {"input_tokens": 980, "output_tokens": 290}
 COST_USD = "0.000321"
 

@@ -55,6 +55,7 @@ class TestSweep:
         placed = alice.place("$0.40")
         name = alice.keys().hold(alice.hold_of(placed).body.hold_id)
         kept = alice.world.redis.dump(name)
+        assert kept is not None
         counter = alice.keys().counter(alice.hold_of(placed).body.counters[0].counter_id)
         figures = alice.world.redis.hgetall(counter)
         alice.settle(placed, "$0.10")
@@ -85,7 +86,7 @@ class TestSweep:
         bad, good = alice.place("$0.40"), alice.place("$0.40")
         name = alice.keys().hold(alice.hold_of(bad).body.hold_id)
         poison = msgspec.structs.replace(alice.hold_of(bad).body, model="a\u0000b")
-        alice.world.redis.execute_command("HSET", name, "body", encode_body(poison))
+        alice.world.redis.hset(name, "body", encode_body(poison))
         for placed in (bad, good):
             alice.expire(placed)
         assert alice.world.sweep().presumed == 1

@@ -17,7 +17,7 @@ LARGEST = 2**53
 class Bench:
     """One epoch of its own, with keys of its own in one slot."""
 
-    def __init__(self, client: redis.Redis[bytes]) -> None:
+    def __init__(self, client: redis.Redis) -> None:
         self.client, self.epoch = client, uuid4()
         self.scripts = ScriptSet(self.epoch)
         self.prefix = f"{{{uuid4().hex}}}"
@@ -44,11 +44,22 @@ class Bench:
         return [part.decode() if isinstance(part, bytes) else part for part in reply]
 
     def counter(self, name: str = "c", **fields: int) -> None:
-        given = {"inc": 1, "seq": 1, "bv": 1, "chunk": 0, "used": 0, "held": 0, "pf": 0, "lim": 10, **fields}
+        given: dict[Any, Any] = {
+            "inc": 1,
+            "seq": 1,
+            "bv": 1,
+            "chunk": 0,
+            "used": 0,
+            "held": 0,
+            "pf": 0,
+            "lim": 10,
+            **fields,
+        }
         self.client.hset(self.key(name), mapping=given)
 
     def figures(self, name: str = "c") -> dict[str, int]:
-        return {k.decode(): int(v) for k, v in self.client.hgetall(self.key(name)).items()}
+        found: dict[Any, Any] = self.client.hgetall(self.key(name))
+        return {k.decode(): int(v) for k, v in found.items()}
 
     def place(
         self, *needs: tuple[str, str, int], hold: str = "h", mode: str = "place", **given: Any
