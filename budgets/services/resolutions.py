@@ -186,7 +186,14 @@ class Resolutions:
             while self._queue and len(batch) < BATCH_MAX and self._queue[0].hold.body.hold_id not in batch:
                 waiting = self._queue.popleft()
                 batch[waiting.hold.body.hold_id] = waiting
-            await self._commit(list(batch.values()))
+            try:
+                await self._commit(list(batch.values()))
+            except Exception as error:
+                # A defect must not leave its callers waiting for ever, nor stop those behind them.
+                log.exception("a group of %d resolutions failed", len(batch))
+                for waiting in batch.values():
+                    if not waiting.answer.done():
+                        waiting.answer.set_exception(error)
 
     async def _commit(self, batch: list[_Waiting]) -> None:
         try:
@@ -216,9 +223,11 @@ class Resolutions:
 
         With none of those it only deletes the hold. What does not arrive is repeated by the sweeper.
         """
-        hold, live = waiting.hold, row["live"]
-        if row["outcome"] == "conflict" or live is None:
+        hold = waiting.hold
+        if row["outcome"] == "conflict":
             return
+        first = row.get("first", waiting.item["posted"])
+        live = row.get("live", [True] * len(first))
         epoch = self._epochs.by_id(hold.body.epoch_id, hold.body.tenant_id)
         if epoch is None and (any(live) or not live):
             # Another gateway may have placed it in an epoch that this one has not read yet; without the apply its
@@ -230,7 +239,7 @@ class Resolutions:
         keys = [epoch.keys.hold(hold.body.hold_id), epoch.keys.expiries]
         args: list[Argument] = [str(hold.body.hold_id)]
         escrow, rates = (
-            iter(zip(live, row["first"], strict=True)),
+            iter(zip(live, first, strict=True)),
             iter(_posted(hold, waiting.report, rate=True)),
         )
         for counter, incarnation in zip(hold.body.counters, hold.incarnations, strict=True):
@@ -238,10 +247,10 @@ class Resolutions:
                 keys.append(epoch.keys.rate(counter.counter_id))
                 args += ["0", counter.amount, next(rates)]
                 continue
-            lives, first = next(escrow)
+            lives, kept = next(escrow)
             if lives:
                 keys.append(epoch.keys.counter(counter.counter_id))
-                args += [incarnation, counter.amount, first]
+                args += [incarnation, counter.amount, kept]
         try:
             await self._redis.evalsha(epoch.scripts.resolve, keys, args)
         except (RedisUnavailable, NoScript) as error:

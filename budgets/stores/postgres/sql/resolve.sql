@@ -3,7 +3,8 @@
 --   posted[], held_cost, cost, tokens, requests, and the ledger's columns: placed_at (ms), key, project, customer, end_user,
 --   run, plan, tags, provider, model, reported_model, price_id, usage, outcome, latency_ms, note}
 -- Returns {results: [{hold, outcome: "first"|"corrected"|"replayed"|"conflict", state, revision, cost, held_cost, live[],
---   first[]}], messages: [load messages]}. Apply a result to Redis if any of its live[] is true.
+--   first[]}], messages: [load messages]}. live and first are left out where this very posting was the first and every
+--   counter took the live branch: nearly always. A conflict with what another tenant holds tells nothing of it.
 CREATE OR REPLACE FUNCTION nb_resolve(p_items jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
@@ -93,7 +94,7 @@ BEGIN
         WHERE q.message IS NOT NULL;
     END IF;
 
-    SELECT jsonb_agg(jsonb_build_object('hold', i.hold,
+    SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object('hold', i.hold,
         'outcome', CASE WHEN d.revision = 1 THEN 'first' WHEN d.revision IS NOT NULL THEN 'corrected'
             -- A presumption finds whatever was decided before it: that is its answer, not a conflict.
             WHEN r.tenant_id = i.tenant AND (i.state = 'presumed' OR r.state = i.state
@@ -101,7 +102,9 @@ BEGIN
             ELSE 'conflict' END,
         'state', coalesce(d.state, r.state), 'revision', coalesce(d.revision, r.revision),
         'cost', coalesce(d.cost_nano, r.cost_nano), 'held_cost', coalesce(d.held_cost_nano, r.held_cost_nano),
-        'live', coalesce(d.live, r.live), 'first', coalesce(d.first, r.first), 'held', coalesce(d.held, r.held)))
+        'live', CASE WHEN d.revision = 1 AND true = ALL (d.live) THEN NULL ELSE to_jsonb(coalesce(d.live, r.live)) END,
+        'first', CASE WHEN d.revision = 1 AND true = ALL (d.live) THEN NULL
+            ELSE to_jsonb(coalesce(d.first, r.first)) END)))
     INTO v_results
     FROM jsonb_to_recordset(p_items) AS i(hold uuid, month date, tenant uuid, state text, digest text)
     LEFT JOIN unnest(v_rows) AS d ON d.hold_id = i.hold
