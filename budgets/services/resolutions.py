@@ -226,8 +226,8 @@ class Resolutions:
         hold = waiting.hold
         if row["outcome"] == "conflict":
             return
-        first = row.get("first", waiting.item["posted"])
-        live = row.get("live", [True] * len(first))
+        first: list[int] = row["first"] if "first" in row else waiting.item["posted"]
+        live: list[bool] = row["live"] if "live" in row else [True] * len(first)
         epoch = self._epochs.by_id(hold.body.epoch_id, hold.body.tenant_id)
         if epoch is None and (any(live) or not live):
             # Another gateway may have placed it in an epoch that this one has not read yet; without the apply its
