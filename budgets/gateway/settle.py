@@ -115,6 +115,7 @@ def report_of(request: Settle, hold: Hold, book: PriceBook) -> tuple[Report, lis
             raise _bad("usage", "is missing; send null if nothing was seen of the call")
         if request.usage is None:
             return presumption(hold, flags=("unseen",), outcome=request.outcome), []
+    seen = isinstance(request.usage, Usage)
     usage = request.usage if isinstance(request.usage, Usage) else Usage()
     body = hold.body
     warnings: list[str] = []
@@ -143,7 +144,8 @@ def report_of(request: Settle, hold: Hold, book: PriceBook) -> tuple[Report, lis
     report = Report(
         state="settled",
         cost_nano=cost,
-        tokens=usage.input_tokens + usage.output_tokens,
+        # A cost without counts leaves the tokens unknown: all that were held stand, as for a presumption.
+        tokens=(usage.input_tokens + usage.output_tokens) if seen else presumption(hold).tokens,
         requests=1,
         usage=usage,
         reported_model=request.model,
