@@ -21,6 +21,7 @@ def attribution_of(query: dict[str, str], snapshot: Snapshot, key: KeyRecord) ->
     errors += [
         FieldError(name, "at most 200 characters") for name, value in query.items() if len(value) > 200
     ]
+    errors += [FieldError(name, "must not contain NUL") for name, value in query.items() if "\0" in value]
     project = query.get("project") or key.project or "default"
     if project not in snapshot.projects:
         errors.append(FieldError("project", f"no project {project!r}"))

@@ -61,3 +61,5 @@ class Books:
                 await self._load()
             except StorageUnavailable as error:
                 log.warning("prices cannot be read: %s", error)
+            except Exception:
+                log.exception("prices cannot be read; the book of before stays in force")

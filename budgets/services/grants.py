@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from budgets.domain.demands import Place
+from budgets.domain.escrow import AMOUNT_MAX
 from budgets.services.epochs import Epoch, EpochDirectory
 from budgets.stores.postgres.money import MoneyStore, Row, StorageUnavailable
 from budgets.stores.redis.connection import NoScript, RedisConnection, RedisError, RedisUnavailable
@@ -19,6 +21,7 @@ log = logging.getLogger(__name__)
 ASKS_PER_BATCH = 200
 ACK_SECONDS = 0.05
 ACKS_PENDING_MAX = 10_000
+LOST_MAX = 10_000
 
 
 @dataclass(slots=True)
@@ -46,29 +49,31 @@ class Grants:
 
     def __init__(self, *, store: MoneyStore, redis: RedisConnection, epochs: EpochDirectory) -> None:
         self._store, self._redis, self._epochs = store, redis, epochs
-        self._next: _Batch | None = None
+        self._waiting: deque[_Batch] = deque()
         self._asking: asyncio.Task[None] | None = None
         self._acks: dict[tuple[str, str, int], Row] = {}
         self._acking: asyncio.Task[None] | None = None
-        self._lost: dict[UUID, int] = {}
+        self._lost: OrderedDict[tuple[UUID, UUID], int] = OrderedDict()
 
     async def ask(self, lacks: Iterable[Lack]) -> dict[UUID, str]:
         """Asks for all counters of a call and delivers what is granted; returns a status by counter (sql/grant.sql).
 
         Raises StorageUnavailable if PostgreSQL cannot say.
         """
-        batch = self._next
-        if batch is None or len(batch.asks) >= ASKS_PER_BATCH:
-            batch = self._next = _Batch()
+        # The newest batch takes more until it is full; the full ones before it wait for their turn.
+        if not self._waiting or len(self._waiting[-1].asks) >= ASKS_PER_BATCH:
+            self._waiting.append(_Batch())
+        batch = self._waiting[-1]
         for lack in lacks:
             counter = lack.place.counter_id
             known = batch.asks.get(counter)
             if known is not None:
-                known["need"] += lack.need
+                # No counter holds more than that; a sum beyond what PostgreSQL can read would fail the whole batch.
+                known["need"] = min(AMOUNT_MAX, known["need"] + lack.need)
                 if lack.chunk >= known["chunk"]:
                     known["chunk"], known["used"] = lack.chunk, lack.used
                 continue
-            batch.asks[counter] = {**_row(lack), "lost": self._lost.pop(counter, 0)}
+            batch.asks[counter] = {**_row(lack), "lost": self._lost.pop((lack.epoch.epoch_id, counter), 0)}
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._work())
         return await asyncio.shield(batch.answer)
@@ -79,8 +84,8 @@ class Grants:
         return {UUID(row["counter"]): (row["limit"], row["remaining"]) for row in rows}
 
     async def _work(self) -> None:
-        while self._next is not None:
-            batch, self._next = self._next, None
+        while self._waiting:
+            batch = self._waiting.popleft()
             try:
                 rows = await self._store.grant(list(batch.asks.values()))
                 await self.deliver([row for row in rows if row["status"] == "ok"])
@@ -122,7 +127,10 @@ class Grants:
             self._acknowledge(message, seq=reply[1], chunk=reply[2])
         elif word == b"MISSING" and not message["create"]:
             # Proof that an acknowledged key vanished; the next ask for this counter carries it.
-            self._lost[counter] = message["inc"]
+            # It proves nothing about another epoch, whose incarnations are numbered anew.
+            self._lost[epoch.epoch_id, counter] = message["inc"]
+            if len(self._lost) > LOST_MAX:
+                self._lost.popitem(last=False)
 
     def _acknowledge(self, message: Row, *, seq: int, chunk: int) -> None:
         key = (message["counter"], message["epoch"], message["inc"])

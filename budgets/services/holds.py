@@ -234,6 +234,8 @@ class Holds:
                 )
             if word == b"ASK":
                 unmeasured |= await self._ask(tenant_id, epoch, places, bound, reply[1:])
+                # An ask may have told that the epoch is closed: then another is open by now.
+                epoch = self._epochs.current(tenant_id) or epoch
             elif word == b"STALE_POLICY":
                 await self._snapshots.refresh(tenant_id, seen=int(reply[1]))
             elif word == b"STALE_WINDOW":
@@ -266,7 +268,7 @@ class Holds:
         for place in places:
             rule = place.rule
             if is_rate(rule):
-                kind = "m"
+                kind = "n" if rule.action is Action.WARN else "m"
                 keys.append(names.rate(place.counter_id))
             else:
                 kind = "w" if rule.action is Action.WARN else "b"
@@ -316,7 +318,7 @@ class Holds:
     async def _ask(
         self, tenant_id: UUID, epoch: Epoch, places: list[Place], bound: Bound, told: list[int]
     ) -> set[UUID]:
-        """Asks for what a call lacks; returns the counters to go without: those that only warn, in an outage."""
+        """Asks for what a call lacks; returns counters to go without: those that only warn and cannot be made."""
         lacks = []
         for i in range(0, len(told), 3):
             place = places[told[i] - 1]
@@ -328,13 +330,14 @@ class Holds:
                 raise
             return {lack.place.counter_id for lack in lacks}
         mine = {statuses.get(lack.place.counter_id, "ok") for lack in lacks}
-        if "too_many_subjects" in mine:
+        without = [lack.place for lack in lacks if statuses.get(lack.place.counter_id) == "too_many_subjects"]
+        if any(place.rule.action is Action.BLOCK for place in without):
             raise TooManySubjects("this tenant's limit on new subjects in one window is reached")
         if "epoch_closed" in mine:
-            await self._epochs.reload()
+            await self._epochs.renewed(tenant_id, than=epoch.epoch_id)
         if "no_budget" in mine:
             await self._snapshots.refresh(tenant_id, seen=-1)
-        return set()
+        return {place.counter_id for place in without}
 
     async def standings(self, snapshot: Snapshot, attribution: Attribution) -> list[Standing]:
         """How every budget stands that such a call falls under. Raises CountersUnavailable, StorageUnavailable.

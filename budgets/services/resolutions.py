@@ -165,6 +165,7 @@ class Resolutions:
         self._on_apply = on_apply
         self._queue: deque[_Waiting] = deque()
         self._committing: asyncio.Task[None] | None = None
+        self._applying: set[asyncio.Future[Any]] = set()
 
     async def resolve(self, hold: Hold, report: Report) -> Outcome:
         """Records what became of a hold; returns once PostgreSQL has it and Redis was told.
@@ -215,7 +216,9 @@ class Resolutions:
         rows = {UUID(row["hold"]): row for row in answer["results"]}
         applies = [self._apply(w, rows[w.hold.body.hold_id]) for w in batch]
         task = asyncio.gather(*applies, self._grants.deliver(answer["messages"]))
-        # The next group commits while these applies are on their way; callers are answered when theirs is done.
+        # The next group commits while these applies are on their way; callers are answered when they are done.
+        self._applying.add(task)
+        task.add_done_callback(self._applying.discard)
         task.add_done_callback(lambda done: _answer(batch, rows, done))
 
     async def _apply(self, waiting: _Waiting, row: Row) -> None:
@@ -260,9 +263,11 @@ class Resolutions:
         self._on_apply(hold)
 
     async def idle(self) -> None:
-        """Waits until everything queued is committed (shutdown)."""
+        """Waits until everything queued is committed and Redis was told (shutdown)."""
         if self._committing is not None:
             await self._committing
+        if self._applying:
+            await asyncio.wait(self._applying)
 
 
 def _answer(batch: list[_Waiting], rows: dict[UUID, Row], done: asyncio.Future[Any]) -> None:

@@ -68,6 +68,7 @@ class Snapshots:
         if tenant is not None and (snapshot := self._by_tenant.get(tenant)) is not None:
             record = snapshot.keys.get(digest)
             if record is not None:
+                self._by_tenant.move_to_end(tenant)
                 return snapshot, record
         now = asyncio.get_running_loop().time()
         if self._unknown.get(digest, 0.0) > now:
@@ -151,3 +152,6 @@ class Snapshots:
                     await self._announce(tenant, version)
             except StorageUnavailable as error:
                 log.warning("policies cannot be read: %s", error)
+            except Exception:
+                # One policy that cannot be read must not end the polling for all.
+                log.exception("policies cannot be read")

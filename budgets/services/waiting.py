@@ -77,12 +77,14 @@ class Waiters:
             left = deadline - loop.time()
             if left <= 0:
                 return False
+            # Only the first looks by itself: whoever becomes the first is told.
+            queue = self._queues.get(ticket.counter_id)
+            first = queue is not None and queue[0] is ticket
             try:
-                async with asyncio.timeout(min(left, POLL_SECONDS)):
+                async with asyncio.timeout(min(left, POLL_SECONDS) if first else left):
                     await ticket.turn.wait()
             except TimeoutError:
-                queue = self._queues.get(ticket.counter_id)
-                if queue and queue[0] is ticket:
+                if first:
                     return True
                 continue
             ticket.turn.clear()

@@ -77,6 +77,10 @@ class _Protocol(asyncio.Protocol):
 
     def send(self, packed: bytes) -> asyncio.Future[Reply]:
         future: asyncio.Future[Reply] = self.loop.create_future()
+        if self.transport is None:
+            # Lost before the first word: nobody would ever answer, nor tell that the connection is gone.
+            future.set_exception(RedisUnavailable("connection closed"))
+            return future
         if not self.waiting:
             self.answered_at = self.loop.time()
         self.waiting.append(future)
@@ -98,6 +102,7 @@ class RedisConnection:
         self._url = urlsplit(url)
         self._protocol: _Protocol | None = None
         self._connecting: asyncio.Lock = asyncio.Lock()
+        self._failed_at = 0.0
         self._watchdog: asyncio.Task[None] | None = None
 
     async def call(self, *command: Argument) -> Reply:
@@ -114,29 +119,49 @@ class RedisConnection:
         return self.call("EVALSHA", sha, len(keys), *keys, *args)
 
     async def _connect(self) -> _Protocol:
+        loop = asyncio.get_running_loop()
+        asked_at = loop.time()
         async with self._connecting:
             if self._protocol is not None and self._protocol.transport is not None:
                 return self._protocol
-            loop, url = asyncio.get_running_loop(), self._url
+            if self._failed_at > asked_at:
+                # Whoever waited for an attempt shares its end: one after another would wait for minutes.
+                raise RedisUnavailable("cannot reach Redis")
             try:
                 async with asyncio.timeout(CALL_SECONDS):
-                    if url.scheme == "unix":
-                        _, protocol = await loop.create_unix_connection(_Protocol, url.path)
-                    else:
-                        host, port = url.hostname or "127.0.0.1", url.port or 6379
-                        _, protocol = await loop.create_connection(
-                            _Protocol, host, port, ssl=url.scheme == "rediss" or None
-                        )
-                    if url.password:
-                        user = (unquote(url.username),) if url.username else ()
-                        login: tuple[Argument, ...] = ("AUTH", *user, unquote(url.password))
-                        await protocol.send(_pack(login))
-            except (OSError, TimeoutError) as error:
+                    protocol = await self._introduced()
+            except (OSError, TimeoutError, RedisUnavailable) as error:
+                self._failed_at = loop.time()
                 raise RedisUnavailable(f"cannot reach Redis: {error}") from error
             self._protocol = protocol
             if self._watchdog is None:
                 self._watchdog = loop.create_task(self._watch())
             return protocol
+
+    async def _introduced(self) -> _Protocol:
+        """A connection to the URL's server, logged in, and on its database."""
+        loop, url = asyncio.get_running_loop(), self._url
+        if url.scheme == "unix":
+            transport, protocol = await loop.create_unix_connection(_Protocol, url.path)
+        else:
+            host, port = url.hostname or "127.0.0.1", url.port or 6379
+            transport, protocol = await loop.create_connection(
+                _Protocol, host, port, ssl=url.scheme == "rediss" or None
+            )
+        commands: list[tuple[Argument, ...]] = []
+        if url.password:
+            user = (unquote(url.username),) if url.username else ()
+            commands.append(("AUTH", *user, unquote(url.password)))
+        if url.scheme != "unix" and (database := url.path.strip("/")) not in ("", "0"):
+            commands.append(("SELECT", database))
+        try:
+            for command in commands:
+                await protocol.send(_pack(command))
+        except BaseException:
+            # Every attempt would leave one open otherwise.
+            transport.abort()
+            raise
+        return protocol
 
     async def _watch(self) -> None:
         # One clock for all calls instead of a timer each: a server that stops answering is cut off.

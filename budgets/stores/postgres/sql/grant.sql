@@ -43,6 +43,14 @@ DECLARE
     v_subjects bigint;
 BEGIN
     PERFORM nb_lock_shards(ARRAY(SELECT (x ->> 'shard')::integer FROM jsonb_array_elements(p_asks) AS x));
+    -- What counts new subjects is locked before any counter: between counters, two batches could wait for each other.
+    INSERT INTO counter_subjects AS s
+    SELECT DISTINCT x.tenant, x.budget, to_timestamp(x.starts / 1000.0), 0
+    FROM jsonb_to_recordset(p_asks) AS x(tenant uuid, budget uuid, counter uuid, starts bigint)
+    JOIN budgets_budget t ON t.tenant_id = x.tenant AND t.id = x.budget AND t.subject = '*' AND t.archived_at IS NULL
+    WHERE NOT EXISTS (SELECT 1 FROM counters k WHERE k.tenant_id = x.tenant AND k.counter_id = x.counter)
+    ORDER BY 1, 2, 3
+    ON CONFLICT (tenant_id, budget_id, starts_at) DO UPDATE SET subjects = s.subjects;
     FOR a IN
         SELECT * FROM jsonb_to_recordset(p_asks) AS x(tenant uuid, shard integer, epoch uuid, budget uuid, counter uuid,
             subject text, starts bigint, ends bigint, need bigint, lost integer, chunk bigint, used bigint)

@@ -3,7 +3,8 @@
 -- KEYS  1 epoch key   2 the tenant's policy version   3 hold   4 expiries (sorted set)   5.. counters
 -- ARGV  1 policy version   2 hold id   3 digest of the request   4 ttl in ms   5 body (opaque)
 --       6 "place" or "dry"
---       then six for each counter: kind ("b" block, "w" warn, "m" rate by the minute), amount, budget version,
+--       then six for each counter: kind ("b" block, "w" warn, "m" rate by the minute, "n" such a rate that only warns),
+--       amount, budget version,
 --       window start in ms, window end in ms ("0": never), limit (rates only)
 -- Replies, first the word:
 --   PLACED placed_ms expires_ms incarnations, then for each counter: remaining, limit, fitted (1/0)
@@ -37,11 +38,12 @@ for i = 1, count do
   local kind, need = ARGV[at], tonumber(ARGV[at + 1])
   local starts, ends = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
   if now < starts or (ends > 0 and now >= ends) then return {'STALE_WINDOW', now, i} end
-  if kind == 'm' then
+  if kind == 'm' or kind == 'n' then
     local used, limit = tonumber(redis.call('GET', KEYS[4 + i]) or '0'), tonumber(ARGV[at + 5])
     incarnations[i] = '0'
-    rows[i] = {limit - used - need, limit, 1}
-    if need > limit - used and not refused then refused = {i, limit - used, limit, limit - used} end
+    local fits = need == 0 or need <= limit - used
+    rows[i] = {limit - used - need, limit, fits and 1 or 0}
+    if kind == 'm' and not fits and not refused then refused = {i, limit - used, limit, limit - used} end
   else
     local c = redis.call('HMGET', KEYS[4 + i], 'chunk', 'used', 'held', 'pf', 'bv', 'inc', 'lim', 'gone')
     if c[8] or not c[1] then
@@ -84,7 +86,7 @@ if ARGV[6] == 'dry' then return reply end
 -- Everything is checked: from here on only writes, since a script that fails half-way keeps what it wrote.
 for i = 1, count do
   local at = 6 * i + 1
-  if ARGV[at] == 'm' then
+  if ARGV[at] == 'm' or ARGV[at] == 'n' then
     redis.call('INCRBY', KEYS[4 + i], ARGV[at + 1])
     redis.call('PEXPIREAT', KEYS[4 + i], tonumber(ARGV[at + 4]) + 960000)
   else
