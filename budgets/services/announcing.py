@@ -5,6 +5,7 @@ Best effort and quick: gateways poll PostgreSQL every few seconds and raise the 
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 from uuid import UUID
@@ -25,11 +26,11 @@ def announce(*, tenant_id: UUID, version: int, **_: Any) -> None:
     """Raises the tenant's policy version in Redis. Receives `policy_published`; never raises."""
     shard = shard_of(tenant_id)
     with connection.cursor() as cursor:
-        cursor.execute("SELECT epoch_id FROM epochs WHERE shard = %s AND state = 'open'", [shard])
+        cursor.execute("SELECT epoch_id, scripts FROM epochs WHERE shard = %s AND state = 'open'", [shard])
         row = cursor.fetchone()
     if row is None:
         return
-    keys, scripts = Keys(shard=shard, epoch_id=row[0]), ScriptSet(row[0])
+    keys, scripts = Keys(shard=shard, epoch_id=row[0]), ScriptSet(json.loads(row[1]))
     try:
         with redis.Redis.from_url(
             settings.REDIS_URL, socket_timeout=SECONDS_MAX, socket_connect_timeout=SECONDS_MAX

@@ -93,7 +93,7 @@ class EpochDirectory:
                 found[row.shard] = known
             else:
                 keys = Keys(shard=row.shard, epoch_id=row.epoch_id)
-                found[row.shard] = Epoch(row.epoch_id, row.shard, keys, ScriptSet(row.epoch_id))
+                found[row.shard] = Epoch(row.epoch_id, row.shard, keys, ScriptSet(row.scripts))
         self._by_shard = found
 
     async def _load_quietly(self) -> None:
@@ -102,6 +102,8 @@ class EpochDirectory:
         except StorageUnavailable as error:
             # Chunks are spent on while valid_until holds, so an unreachable database changes nothing yet.
             log.warning("epochs cannot be read: %s", error)
+        except Exception:
+            log.exception("epochs cannot be read")
 
     async def _poll(self) -> None:
         while True:

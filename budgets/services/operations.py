@@ -60,6 +60,10 @@ class Operations:
         """One round of the controller; returns how many epochs it opened."""
         return await self._controller.round(renew=True)
 
+    async def upgrade(self) -> int:
+        """Closes, as planned, the epochs that another version's controller opened; returns how many."""
+        return await self._controller.upgrade()
+
     async def sweep(self) -> Sweep:
         """One sweep: see Sweeper."""
         return await Sweeper(store=self._store, redis=self._redis).sweep()

@@ -1,8 +1,8 @@
 """The recovery controller: opens, renews, replaces and closes epochs; docs/escrow.md, section 3.
 
-It alone may SCRIPT LOAD. One controller works at a time (a session lock in PostgreSQL); two at once are safe all the
-same, since PostgreSQL decides each step. Scripts are loaded and the key is set at most once for an epoch id, by the
-attempt that inserted it: every error throws that id away.
+It alone may SCRIPT LOAD. Several may run at once, since PostgreSQL decides each step under the shard's lock. Scripts
+are loaded and the key is set at most once for an epoch id, by the attempt that inserted it: every error throws that id
+away.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from budgets.stores.postgres.control import ControlStore
 from budgets.stores.postgres.money import EpochRow, Row, StorageUnavailable
 from budgets.stores.redis.connection import NoScript, RedisConnection, RedisError, RedisUnavailable
 from budgets.stores.redis.keys import Keys
-from budgets.stores.redis.scripts import ScriptSet
+from budgets.stores.redis.scripts import ScriptSet, digests_of, texts_of
 
 log = logging.getLogger(__name__)
 
 CHECK_SECONDS = 0.5
 RENEW_SECONDS = 5.0
 SCAN_COUNT = 500
-RETIRE_BATCH = 500
+RETIRE_BATCH = 2_000
 
 
 class EpochFailed(Exception):
@@ -51,7 +51,7 @@ class Controller:
 
     async def run(self) -> None:
         """Works until cancelled: checks twice a second, renews every few seconds."""
-        renewed_at = 0.0
+        renewed_at, upgraded = 0.0, False
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -59,11 +59,31 @@ class Controller:
                 await self.round(renew=due)
                 if due:
                     renewed_at = loop.time()
+                if not upgraded:
+                    # Once, at the start: two versions side by side must not replace each other's epochs for ever.
+                    await self.upgrade()
+                    upgraded = True
             except StorageUnavailable as error:
                 log.warning("PostgreSQL cannot be reached: %s", error)
             except RedisUnavailable as error:
                 log.warning("Redis cannot be reached: %s", error)
+            except (RedisError, EpochFailed) as error:
+                # Loading, read-only, full: while it lasts every round fails, and the one after it must come.
+                log.warning("a round failed: %s", error)
+            except Exception:
+                log.exception("a round failed")
             await asyncio.sleep(CHECK_SECONDS)
+
+    async def upgrade(self) -> int:
+        """Closes, as planned, the epochs whose scripts are another version's; returns how many. Strands nothing."""
+        closed = 0
+        for row in await self._store.epochs():
+            if row.state == "open" and not ScriptSet(row.scripts).current:
+                await self.close(row.shard)
+                closed += 1
+        if closed:
+            log.info("closed %d epochs of another version", closed)
+        return closed
 
     async def round(self, *, renew: bool) -> int:
         """One look at every shard; returns how many epochs were opened. Raises StorageUnavailable, RedisUnavailable."""
@@ -101,7 +121,7 @@ class Controller:
             try:
                 # Without a new time this is a question: is the script there, and is the key ours?
                 args = [until.get(row.epoch_id, 0)]
-                reply = await self._redis.evalsha(ScriptSet(row.epoch_id).renew, [keys.epoch], [*args])
+                reply = await self._redis.evalsha(ScriptSet(row.scripts).renew, [keys.epoch], [*args])
             except NoScript:
                 return None
             return row.shard if reply[0] == b"RENEWED" else None
@@ -110,15 +130,18 @@ class Controller:
 
     async def _open(self, shard: int, old: UUID | None, reason: str) -> None:
         fresh = uuid4()
-        current = await self._store.replace(shard, old, fresh, EPOCH_VALIDITY_SECONDS, reason)
+        recorded = digests_of(fresh)
+        current = await self._store.replace(
+            shard, old, fresh, validity_seconds=EPOCH_VALIDITY_SECONDS, reason=reason, scripts=recorded
+        )
         if current != fresh:
             raise Superseded("another controller was faster")
-        keys, scripts = Keys(shard=shard, epoch_id=fresh), ScriptSet(fresh)
+        keys, scripts = Keys(shard=shard, epoch_id=fresh), ScriptSet(recorded)
         until = (await self._store.renew([fresh], EPOCH_VALIDITY_SECONDS)).get(fresh)
         if until is None:
             raise EpochFailed("it was replaced before it opened")
         try:
-            loads = [self._redis.call("SCRIPT", "LOAD", text) for text in scripts.texts.values()]
+            loads = [self._redis.call("SCRIPT", "LOAD", text) for text in texts_of(fresh).values()]
             await asyncio.gather(*loads)
             # Ordered by its first valid_until: a controller that was held up here cannot undo its successor.
             reply = await self._redis.evalsha(scripts.open, [keys.epoch], [until, until])
@@ -142,7 +165,7 @@ class Controller:
         return await self._finish_close(row)
 
     async def _finish_close(self, row: EpochRow) -> CloseResult:
-        keys, scripts = Keys(shard=row.shard, epoch_id=row.epoch_id), ScriptSet(row.epoch_id)
+        keys, scripts = Keys(shard=row.shard, epoch_id=row.epoch_id), ScriptSet(row.scripts)
         retired = unknown = 0
         try:
             await self._redis.evalsha(scripts.close, [keys.epoch], [])

@@ -137,7 +137,7 @@ class Sweeper:
                 try:
                     # No tombstone: no hold can be placed in a window that is over.
                     reply = await self._redis.evalsha(
-                        ScriptSet(row["epoch"]).retire, [keys.counter(row["counter"])], [row["inc"], "1"]
+                        ScriptSet(row["scripts"]).retire, [keys.counter(row["counter"])], [row["inc"], "1"]
                     )
                 except NoScript:
                     break

@@ -31,6 +31,9 @@ class Command(BaseCommand):
         which.add_argument("--shard", type=int, choices=range(SHARDS), metavar=f"0..{SHARDS - 1}")
         which.add_argument("--all", action="store_true")
         which.add_argument("--used", action="store_true", help="only shards whose counters hold something")
+        close.add_argument(
+            "--seconds", type=float, help="give up after this long; what was not closed stays open"
+        )
         off = does.add_parser("writeoff", help="return stranded authority to its budgets, with a name on it")
         off.add_argument("--epoch", required=True, help="the epoch's id, as `epoch status` shows it")
         off.add_argument("--counter", help="one counter only")
@@ -54,7 +57,7 @@ class Command(BaseCommand):
                 case "status":
                     await self._status(operations, as_json=options["json"])
                 case "close":
-                    await self._close(operations, await self._shards(operations, options))
+                    await self._close(operations, await self._shards(operations, options), options["seconds"])
                 case _:
                     await self._write_off(operations, options)
 
@@ -97,11 +100,15 @@ class Command(BaseCommand):
             return await operations.used_shards()
         return list(range(SHARDS)) if options["all"] else [options["shard"]]
 
-    async def _close(self, operations: Operations, shards: list[int]) -> None:
-        retired = unknown = 0
-        for shard in shards:
-            result = await operations.close(shard)
-            retired, unknown = retired + result.retired, unknown + result.unknown
+    async def _close(self, operations: Operations, shards: list[int], seconds: float | None) -> None:
+        retired = unknown = closed = 0
+        try:
+            async with asyncio.timeout(seconds):
+                for shard in shards:
+                    result = await operations.close(shard)
+                    retired, unknown, closed = retired + result.retired, unknown + result.unknown, closed + 1
+        except TimeoutError:
+            raise CommandError(f"{closed} of {len(shards)} epochs were closed in {seconds:g} s") from None
         self.stdout.write(
             f"closed {len(shards)} epochs and opened new ones; {retired} counters gave back what was free"
         )

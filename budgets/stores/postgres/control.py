@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 import psycopg
@@ -14,11 +14,20 @@ class ControlStore(MoneyStore):
     """What the recovery controller and operators may do beyond a gateway."""
 
     async def replace(
-        self, shard: int, old: UUID | None, new: UUID, validity_seconds: int, reason: str
+        self,
+        shard: int,
+        old: UUID | None,
+        new: UUID,
+        *,
+        validity_seconds: int,
+        reason: str,
+        scripts: Mapping[str, str],
     ) -> UUID:
         """Closes `old` and prepares `new`; returns the shard's current epoch, another's if somebody was faster."""
-        sql = "SELECT nb_epoch_replace(%s, %s, %s, make_interval(secs => %s), %s)"
-        return UUID(str((await self._rows(sql, [shard, old, new, validity_seconds, reason]))[0][0]))
+        sql = "SELECT nb_epoch_replace(%s, %s, %s, make_interval(secs => %s), %s, %s::jsonb)"
+        return UUID(
+            str((await self._rows(sql, [shard, old, new, validity_seconds, reason, as_json(scripts)]))[0][0])
+        )
 
     async def renew(self, epochs: Sequence[UUID], validity_seconds: int) -> dict[UUID, int]:
         """Records a later valid_until; returns it in milliseconds for the epochs still in use."""
@@ -36,13 +45,13 @@ class ControlStore(MoneyStore):
 
     async def swept_epochs(self) -> list[EpochRow]:
         """The epochs whose expired holds may still lie in Redis: all that were not cleaned up."""
-        sql = """SELECT epoch_id, shard, state, valid_until FROM epochs
+        sql = """SELECT epoch_id, shard, state, valid_until, scripts FROM epochs
             WHERE cleaned_at IS NULL AND state <> 'opening' ORDER BY shard, created_at"""
         return [EpochRow(*row) for row in await self._rows(sql, [])]
 
     async def closed_epochs(self, limit: int) -> list[EpochRow]:
         """Closed epochs, none of whose holds can be placed any more, that were not cleaned up yet."""
-        sql = """SELECT epoch_id, shard, state, valid_until FROM epochs
+        sql = """SELECT epoch_id, shard, state, valid_until, scripts FROM epochs
             WHERE state = 'closed' AND cleaned_at IS NULL AND valid_until < now() - interval '60 seconds'
             ORDER BY closed_at LIMIT %s"""
         return [EpochRow(*row) for row in await self._rows(sql, [limit])]
@@ -55,19 +64,22 @@ class ControlStore(MoneyStore):
         """Incarnations of an epoch that Redis must still give up: live ones, and marked ones without an answer."""
         sql = """SELECT tenant_id, counter_id, epoch_id, incarnation FROM grants
             WHERE epoch_id = %s AND (state = 'live' OR state = 'retired' AND answered_at IS NULL)
-            ORDER BY tenant_id, counter_id, incarnation LIMIT %s"""
+            LIMIT %s"""
         return _incarnations(await self._rows(sql, [epoch_id, limit]))
 
     async def ended_grants(self, grace_seconds: int, limit: int) -> list[Row]:
         """Live incarnations in open epochs whose window ended longer ago than `grace_seconds`, with their shard."""
-        sql = """SELECT g.tenant_id, g.counter_id, g.epoch_id, g.incarnation, e.shard
+        sql = """SELECT g.tenant_id, g.counter_id, g.epoch_id, g.incarnation, e.shard, e.scripts
             FROM grants g JOIN epochs e ON e.epoch_id = g.epoch_id AND e.state = 'open'
             JOIN counters c ON c.tenant_id = g.tenant_id AND c.counter_id = g.counter_id
             WHERE (g.state = 'live' OR g.state = 'retired' AND g.answered_at IS NULL)
                 AND c.ends_at < now() - make_interval(secs => %s)
             ORDER BY e.shard, g.counter_id LIMIT %s"""
         rows = await self._rows(sql, [grace_seconds, limit])
-        return [{**row, "shard": raw[4]} for row, raw in zip(_incarnations(rows), rows, strict=True)]
+        return [
+            {**row, "shard": raw[4], "scripts": raw[5]}
+            for row, raw in zip(_incarnations(rows), rows, strict=True)
+        ]
 
     async def retire(self, shard: int, rows: Sequence[Row]) -> None:
         """Marks incarnations retired, before Redis is told."""

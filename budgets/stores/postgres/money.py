@@ -33,6 +33,7 @@ class EpochRow:
     shard: int
     state: str
     valid_until: datetime
+    scripts: dict[str, str]
 
 
 _json = msgspec.json.Encoder().encode
@@ -111,7 +112,7 @@ class MoneyStore:
 
     async def epochs(self) -> list[EpochRow]:
         """The epochs that are not closed."""
-        sql = "SELECT epoch_id, shard, state, valid_until FROM epochs WHERE state <> 'closed' ORDER BY shard"
+        sql = "SELECT epoch_id, shard, state, valid_until, scripts FROM epochs WHERE state <> 'closed' ORDER BY shard"
         return [EpochRow(*row) for row in await self._rows(sql, [])]
 
     async def policy_by_key(self, digest: bytes) -> tuple[UUID, int, bytes] | None:

@@ -1,11 +1,13 @@
 """The Lua scripts of one epoch. The epoch's id is literal text in each, so a restarted Redis answers NOSCRIPT.
 
-Only the recovery controller loads them (`texts`); everybody else knows their digests alone.
+Only the recovery controller loads them. It records their digests with the epoch, and everybody calls them by those: a
+program of another version, whose own texts differ, goes on with the scripts that the epoch was opened with.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from uuid import UUID
@@ -19,34 +21,48 @@ def _source(name: str) -> str:
     return (LUA / f"{name}.lua").read_text()
 
 
+@cache
+def version() -> str:
+    """What tells this program's scripts from another version's: a digest of all their texts."""
+    return hashlib.blake2b("\0".join(_source(name) for name in NAMES).encode(), digest_size=8).hexdigest()
+
+
+def texts_of(epoch_id: UUID) -> dict[str, str]:
+    """The scripts' texts for an epoch, by name: what the controller loads."""
+    return {name: _source(name).replace("@EPOCH@", epoch_id.hex) for name in NAMES}
+
+
+def digests_of(epoch_id: UUID) -> dict[str, str]:
+    """What the controller records with the epoch: EVALSHA's name of each script, and the `sources` they came from."""
+    # EVALSHA's name for a script is its SHA-1; nothing here is secret.
+    digests = {
+        name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+        for name, text in texts_of(epoch_id).items()
+    }
+    return {**digests, "sources": version()}
+
+
 class ScriptSet:
-    """Texts and SHA-1 digests of the scripts of one epoch."""
+    """EVALSHA's names of the scripts that an epoch was opened with."""
 
-    __slots__ = (
-        "close",
-        "extend",
-        "load",
-        "open",
-        "preflight",
-        "renew",
-        "resolve",
-        "retire",
-        "texts",
-        "version",
-    )
+    __slots__ = (*NAMES, "sources")
 
-    def __init__(self, epoch_id: UUID) -> None:
-        self.texts: dict[str, str] = {name: _source(name).replace("@EPOCH@", epoch_id.hex) for name in NAMES}
-        # EVALSHA's name for a script is its SHA-1; nothing here is secret.
-        digests = {
-            n: hashlib.sha1(t.encode(), usedforsecurity=False).hexdigest() for n, t in self.texts.items()
-        }
-        self.preflight = digests["preflight"]
-        self.resolve = digests["resolve"]
-        self.load = digests["load"]
-        self.retire = digests["retire"]
-        self.extend = digests["extend"]
-        self.renew = digests["renew"]
-        self.version = digests["version"]
-        self.open = digests["open"]
-        self.close = digests["close"]
+    close: str
+    extend: str
+    load: str
+    open: str
+    preflight: str
+    renew: str
+    resolve: str
+    retire: str
+    sources: str
+    version: str
+
+    def __init__(self, recorded: Mapping[str, str]) -> None:
+        for name in self.__slots__:
+            setattr(self, name, recorded.get(name, ""))
+
+    @property
+    def current(self) -> bool:
+        """Whether they are this program's own version."""
+        return self.sources == version()

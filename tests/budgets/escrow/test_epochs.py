@@ -165,7 +165,7 @@ class TestTakeOver:
     def test_replaces_an_epoch_that_another_controller_was_opening(self, alice: Account) -> None:
         before, half_open = alice.epoch(), uuid4()
         alice.world.sql(
-            "SELECT nb_epoch_replace(%s, %s, %s, interval '60 seconds', 'test')",
+            "SELECT nb_epoch_replace(%s, %s, %s, interval '60 seconds', 'test', '{}')",
             alice.shard,
             before.epoch_id,
             half_open,

@@ -6,8 +6,10 @@ CREATE OR REPLACE FUNCTION nb_epoch_lock(p_shard integer) RETURNS void
 LANGUAGE sql SET search_path = public, pg_temp AS $$ SELECT pg_advisory_xact_lock(420017, p_shard) $$;
 
 -- The shard's epoch p_old (NULL: none yet) is lost or done: closes it and prepares p_new, valid for p_validity.
+-- p_scripts: EVALSHA's names of its scripts, by which programs of every version call them.
 -- Returns the shard's current epoch: p_new, or another's if a second controller was faster.
-CREATE OR REPLACE FUNCTION nb_epoch_replace(p_shard integer, p_old uuid, p_new uuid, p_validity interval, p_reason text) RETURNS uuid
+CREATE OR REPLACE FUNCTION nb_epoch_replace(p_shard integer, p_old uuid, p_new uuid, p_validity interval, p_reason text,
+    p_scripts jsonb) RETURNS uuid
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     v_current uuid;
@@ -16,16 +18,18 @@ BEGIN
     SELECT epoch_id INTO v_current FROM epochs WHERE shard = p_shard AND state <> 'closed';
     IF v_current IS DISTINCT FROM p_old THEN RETURN v_current; END IF;
     UPDATE epochs SET state = 'closed', closed_at = now(), reason = p_reason WHERE epoch_id = v_current;
-    INSERT INTO epochs (epoch_id, shard, state, valid_until) VALUES (p_new, p_shard, 'opening', now() + p_validity);
+    INSERT INTO epochs (epoch_id, shard, state, valid_until, scripts)
+    VALUES (p_new, p_shard, 'opening', now() + p_validity, p_scripts);
     RETURN p_new;
 END $$;
 
 -- Records the latest permitted valid_until before it is sent to Redis. Returns {epoch: ms} of those still in use.
+-- No key changes: a stronger lock would wait for every grant's reference to its epoch, and could deadlock with two.
 CREATE OR REPLACE FUNCTION nb_epoch_renew(p_epochs uuid[], p_validity interval) RETURNS jsonb
 LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
     WITH locked AS (
         SELECT epoch_id FROM epochs WHERE epoch_id = ANY (p_epochs) AND state IN ('opening', 'open')
-        ORDER BY epoch_id FOR UPDATE),
+        ORDER BY epoch_id FOR NO KEY UPDATE),
     renewed AS (
         UPDATE epochs e SET valid_until = greatest(e.valid_until, now() + p_validity)
         FROM locked l WHERE e.epoch_id = l.epoch_id
@@ -86,23 +90,29 @@ END $$;
 CREATE OR REPLACE FUNCTION nb_retired(p_rows jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
-    a record;
-    v_out jsonb := '[]';
+    v_messages jsonb;
 BEGIN
-    FOR a IN
-        SELECT * FROM jsonb_to_recordset(p_rows) AS x(tenant uuid, counter uuid, epoch uuid, inc integer, used bigint)
-        ORDER BY x.counter
-    LOOP
-        PERFORM 1 FROM counters WHERE tenant_id = a.tenant AND counter_id = a.counter FOR UPDATE;
-        UPDATE grants SET answered_at = coalesce(answered_at, now())
-        WHERE tenant_id = a.tenant AND counter_id = a.counter AND epoch_id = a.epoch AND incarnation = a.inc
-            AND state = 'retired';
-        UPDATE grants SET authority = authority - (granted - a.used), granted = a.used, target = a.used
-        WHERE tenant_id = a.tenant AND counter_id = a.counter AND epoch_id = a.epoch AND incarnation = a.inc
-            AND state = 'retired' AND granted > a.used AND authority >= granted - a.used;
-        IF FOUND THEN v_out := v_out || coalesce(nb_publish(a.tenant, a.counter), '[]'); END IF;
-    END LOOP;
-    RETURN v_out;
+    PERFORM 1 FROM counters c
+    JOIN jsonb_to_recordset(p_rows) AS x(tenant uuid, counter uuid) ON c.tenant_id = x.tenant AND c.counter_id = x.counter
+    ORDER BY c.counter_id FOR UPDATE OF c;
+    UPDATE grants g SET answered_at = coalesce(g.answered_at, now()),
+        authority = CASE WHEN f.frees THEN g.authority - (g.granted - x.used) ELSE g.authority END,
+        granted = CASE WHEN f.frees THEN x.used ELSE g.granted END,
+        target = CASE WHEN f.frees THEN x.used ELSE g.target END
+    FROM jsonb_to_recordset(p_rows) AS x(tenant uuid, counter uuid, epoch uuid, inc integer, used bigint), grants o,
+        LATERAL (SELECT x.used IS NOT NULL AND o.granted > x.used AND o.authority >= o.granted - x.used AS frees) AS f
+    WHERE o.tenant_id = x.tenant AND o.counter_id = x.counter AND o.epoch_id = x.epoch AND o.incarnation = x.inc
+        AND g.tenant_id = o.tenant_id AND g.counter_id = o.counter_id AND g.epoch_id = o.epoch_id
+        AND g.incarnation = o.incarnation AND g.state = 'retired';
+    SELECT jsonb_agg(q.message) INTO v_messages
+    FROM (SELECT nb_publish(t.tenant_id, t.counter_id) AS message
+        FROM (SELECT DISTINCT g.tenant_id, g.counter_id
+            FROM jsonb_to_recordset(p_rows) AS x(tenant uuid, counter uuid)
+            JOIN grants g ON g.tenant_id = x.tenant AND g.counter_id = x.counter AND g.state = 'live'
+            JOIN epochs e ON e.epoch_id = g.epoch_id AND e.state = 'open'
+            ORDER BY 1, 2) AS t) AS q
+    WHERE q.message IS NOT NULL;
+    RETURN coalesce(v_messages, '[]');
 END $$;
 
 -- Writes off locked authority that nothing can resolve any more; a person's or a timer's name stays on it.

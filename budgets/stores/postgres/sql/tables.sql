@@ -5,6 +5,7 @@ CREATE TABLE epochs (
     shard smallint NOT NULL CHECK (shard BETWEEN 0 AND 63),
     state text NOT NULL CHECK (state IN ('opening', 'open', 'closing', 'closed')),
     valid_until timestamptz NOT NULL,
+    scripts jsonb NOT NULL DEFAULT '{}',
     created_at timestamptz NOT NULL DEFAULT now(),
     opened_at timestamptz,
     closed_at timestamptz,
@@ -60,6 +61,7 @@ CREATE TABLE grants (
     FOREIGN KEY (tenant_id, counter_id) REFERENCES counters (tenant_id, counter_id)
 );
 CREATE INDEX grants_by_epoch ON grants (epoch_id, state);
+CREATE INDEX grants_not_given_up ON grants (epoch_id) WHERE state = 'live' OR state = 'retired' AND answered_at IS NULL;
 CREATE INDEX grants_unacknowledged ON grants (sent_at) WHERE state = 'live' AND acked_seq < seq;
 
 CREATE TABLE hold_resolutions (

@@ -22,6 +22,7 @@ from noburn.runtime.usage import leave_servers, use_servers
 
 READY_POLL_SECONDS = 0.1
 SERVERS_POLL_SECONDS = 1.0
+GIVE_BACK_SECONDS = 15
 
 
 class Command(BaseCommand):
@@ -53,7 +54,7 @@ class Command(BaseCommand):
 def _give_back(said: OutputWrapper) -> None:
     """Closes the epochs as planned, since the embedded counters end with us: what they hold goes back to its budgets."""
     try:
-        call_command("epoch", "close", "--used", stdout=io.StringIO())
+        call_command("epoch", "close", "--used", f"--seconds={GIVE_BACK_SECONDS}", stdout=io.StringIO())
     except CommandError as problem:
         said.write(f"what the counters held stays locked until its window ends: {problem}")
 
