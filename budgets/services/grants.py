@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from uuid import UUID
 
+import psycopg
+
 from budgets.domain.demands import Place
 from budgets.domain.escrow import AMOUNT_MAX
 from budgets.services.epochs import Epoch, EpochDirectory
@@ -56,7 +58,8 @@ class Grants:
         self._lost: OrderedDict[tuple[UUID, UUID], int] = OrderedDict()
 
     async def ask(self, lacks: Iterable[Lack]) -> dict[UUID, str]:
-        """Asks for all counters of a call and delivers what is granted; returns a status by counter (sql/grant.sql).
+        """Asks for all counters of a call and delivers what is granted; returns a status by counter (sql/grant.sql,
+        and "refused" where PostgreSQL does so whatever it is asked with).
 
         Raises StorageUnavailable if PostgreSQL cannot say.
         """
@@ -87,12 +90,23 @@ class Grants:
         while self._waiting:
             batch = self._waiting.popleft()
             try:
-                rows = await self._store.grant(list(batch.asks.values()))
+                rows = await self._granted(list(batch.asks.values()))
                 await self.deliver([row for row in rows if row["status"] == "ok"])
                 batch.answer.set_result({UUID(row["counter"]): row["status"] for row in rows})
             except Exception as error:
                 batch.answer.set_exception(error)
                 batch.answer.exception()  # Marked as seen: a caller that gave up must not leave a warning.
+
+    async def _granted(self, asks: list[Row]) -> list[Row]:
+        """What PostgreSQL grants; an ask that it refuses fails alone, with the status "refused"."""
+        try:
+            return await self._store.grant(asks)
+        except psycopg.Error:
+            if len(asks) == 1:
+                log.exception("PostgreSQL refused to grant for counter %s", asks[0]["counter"])
+                return [{"counter": str(asks[0]["counter"]), "status": "refused"}]
+            middle = len(asks) // 2
+            return await self._granted(asks[:middle]) + await self._granted(asks[middle:])
 
     async def deliver(self, messages: list[Row]) -> None:
         """Sends load messages and books what Redis answers. What does not arrive is sent again by the sweeper."""

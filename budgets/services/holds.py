@@ -38,6 +38,7 @@ ROUNDS_MAX = 12
 BUSY_RETRY_MS = 100
 NONCE_BYTES = 6
 FIT_ROUNDS_MAX = 3
+UNMAKEABLE = frozenset({"too_many_subjects", "refused"})
 
 
 Admit = Callable[[Snapshot], None]
@@ -330,9 +331,11 @@ class Holds:
                 raise
             return {lack.place.counter_id for lack in lacks}
         mine = {statuses.get(lack.place.counter_id, "ok") for lack in lacks}
-        without = [lack.place for lack in lacks if statuses.get(lack.place.counter_id) == "too_many_subjects"]
+        without = [lack.place for lack in lacks if statuses.get(lack.place.counter_id) in UNMAKEABLE]
         if any(place.rule.action is Action.BLOCK for place in without):
-            raise TooManySubjects("this tenant's limit on new subjects in one window is reached")
+            if "too_many_subjects" in mine:
+                raise TooManySubjects("this tenant's limit on new subjects in one window is reached")
+            raise StorageUnavailable("the database refuses a counter of this call")
         if "epoch_closed" in mine:
             await self._epochs.renewed(tenant_id, than=epoch.epoch_id)
         if "no_budget" in mine:

@@ -187,6 +187,23 @@ class TestAskForAuthority:
         assert rows == [(1, "live")]
         assert not alice.verify().differences
 
+    def test_fails_alone_where_the_database_refuses_it(self, alice: Account) -> None:
+        charlie = alice.world.account("charlie")
+        for account in (alice, charlie):
+            account.budget("acme", "$1")
+            assert account.place("$0.10").decision == "allow"
+        spent = "UPDATE counters SET spent = %s WHERE tenant_id = %s"
+        # No sum with it is a number of the database any more.
+        alice.world.sql(spent, -(2**63) + 1, charlie.tenant_id)
+        for account in (alice, charlie):
+            account.limit("acme", "$2")
+        works = [account.placing("$0.10") for account in (charlie, alice) for _ in range(3)]
+        answers = alice.world.all(works)
+        assert [answer.status for answer in answers] == [503] * 3 + [200] * 3
+        assert {answer.decision for answer in answers[3:]} == {"allow"}
+        alice.world.sql(spent, 0, charlie.tenant_id)
+        assert charlie.place("$0.10").decision == "allow"
+
     def test_never_waits_for_the_renewal_of_its_epoch(self, alice: Account) -> None:
         alice.budget("acme", "$1")
         alice.place("$0.10")
