@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -27,7 +28,7 @@ NAMES = ("postgres", "counters", "broker")
 
 
 @dataclass(frozen=True)
-class Server:
+class Server(ABC):
     """One embedded server of one home. `durable=False` trades safety at a power cut for speed: tests only."""
 
     home: Home
@@ -59,23 +60,24 @@ class Server:
         """Paths that the server's own user must be able to use."""
         return []
 
+    @abstractmethod
     def prepare(self) -> None:
         """Makes what must exist before the server starts. The server's lock is free or about to be."""
-        raise NotImplementedError
 
+    @abstractmethod
     def argv(self) -> list[str]:
-        raise NotImplementedError
+        """Returns the command that starts the server."""
 
     def finish(self) -> None:
         """Completes a start, once the server answers."""
 
+    @abstractmethod
     def answers(self) -> bool:
         """Returns whether the server takes commands now."""
-        raise NotImplementedError
 
+    @abstractmethod
     def environment(self) -> dict[str, str]:
         """Returns the variables that lead other processes to this server."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
