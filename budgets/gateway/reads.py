@@ -25,6 +25,8 @@ def attribution_of(query: dict[str, str], snapshot: Snapshot, key: KeyRecord) ->
     project = query.get("project") or key.project or "default"
     if project not in snapshot.projects:
         errors.append(FieldError("project", f"no project {project!r}"))
+    elif key.project and project != key.project:
+        errors.append(FieldError("project", f"this key belongs to project {key.project!r}"))
     if errors:
         raise ProblemError(problem("invalid-request", detail="Some parameters are not valid.", errors=errors))
     given = {name: query.get(name, "") for name in NAMES}

@@ -7,6 +7,7 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -362,3 +363,28 @@ class TestQuestion:
         alice.budget("each", "$1", subject=EACH)
         answer = alice.world.request("GET", "/v1/remaining?customer=a%00b", secret=alice.secret)
         assert (answer.status, answer.kind) == (400, "invalid-request")
+
+    def test_of_a_project_s_key_is_about_its_project_alone(self, alice: Account) -> None:
+        from tenants.services.tenants import create_project
+
+        web = create_project(
+            tenant_id=alice.tenant_id, slug="web", name="Web", actor="test", now=datetime.now(UTC)
+        )
+        alice.budget("each", "$1", scope="project", subject=EACH)
+        key = alice.key(project_id=web.pk)
+        own = alice.world.request("GET", "/v1/remaining", secret=key.secret)
+        assert [budget["subject"] for budget in own["budgets"]] == ["web"]
+        refused = alice.world.request("GET", "/v1/remaining?project=default", secret=key.secret)
+        assert refused.fields == {"project": "this key belongs to project 'web'"}
+
+
+class TestLimitOfNothing:
+    @pytest.mark.parametrize("window", ["total", "minute"])
+    def test_refuses_what_costs_and_lets_the_rest_through(self, alice: Account, window: str) -> None:
+        alice.budget("acme", "$0", window=window)
+        assert alice.place("$0.000000001").decision == "budget_exceeded"
+        assert alice.place("$0.000000001", wait_ms=10_000, fit=True).decision == "budget_exceeded"
+        assert alice.place("$0.000000001", dry_run=True).decision == "budget_exceeded"
+        assert alice.place("$0").decision == "allow"
+        assert alice.remaining("acme") == 0
+        assert not alice.verify().differences
