@@ -68,7 +68,7 @@ class Server(ABC):
     def argv(self) -> list[str]:
         """Returns the command that starts the server."""
 
-    def finish(self) -> None:
+    def finish(self) -> None:  # noqa: B027 (nothing is left to do for most)
         """Completes a start, once the server answers."""
 
     @abstractmethod
@@ -298,7 +298,12 @@ class Postgres(Server):
 
 def server(name: str, home: Home, *, durable: bool = True) -> Server:
     """Returns the embedded server of that name in that home."""
-    return {"postgres": Postgres, "counters": Counters, "broker": Broker}[name](home, durable)
+    kinds: dict[str, type[Postgres] | type[Counters] | type[Broker]] = {
+        "postgres": Postgres,
+        "counters": Counters,
+        "broker": Broker,
+    }
+    return kinds[name](home, durable)
 
 
 def launch_argv(
