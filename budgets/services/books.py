@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import OrderedDict
 from datetime import datetime
@@ -11,7 +10,8 @@ import msgspec
 
 from budgets.domain.pricing_book import PriceBook
 from budgets.domain.pricing_list import price_list
-from budgets.stores.postgres.money import MoneyStore, StorageUnavailable
+from budgets.services.polling import Poller
+from budgets.stores.postgres.money import MoneyStore
 from budgets.stores.postgres.prices import load_price_book, load_price_book_version
 
 log = logging.getLogger(__name__)
@@ -27,17 +27,16 @@ class Books:
         self._store = store
         self.book = PriceBook(0, [])
         self._lists: OrderedDict[bytes, bytes] = OrderedDict()
-        self._polling: asyncio.Task[None] | None = None
+        self._poller = Poller(self._load, seconds=POLL_SECONDS, what="prices")
 
     async def start(self) -> None:
         """Loads the book and goes on polling."""
         await self._load()
-        self._polling = asyncio.create_task(self._poll())
+        self._poller.start()
 
     async def stop(self) -> None:
         """Stops polling."""
-        if self._polling is not None:
-            self._polling.cancel()
+        await self._poller.stop()
 
     def price_list(self, provider: str | None, now: datetime, etag: bytes) -> bytes:
         """The prices in force as JSON; kept by their ETag, since the whole list takes a while to write."""
@@ -53,13 +52,3 @@ class Books:
         async with self._store.connection() as connection:
             if await load_price_book_version(connection) != self.book.version or not len(self.book):
                 self.book = await load_price_book(connection)
-
-    async def _poll(self) -> None:
-        while True:
-            await asyncio.sleep(POLL_SECONDS)
-            try:
-                await self._load()
-            except StorageUnavailable as error:
-                log.warning("prices cannot be read: %s", error)
-            except Exception:
-                log.exception("prices cannot be read; the book of before stays in force")

@@ -7,6 +7,7 @@ import logging
 from dataclasses import dataclass
 from uuid import UUID
 
+from budgets.services.polling import Poller
 from budgets.stores.postgres.money import MoneyStore, StorageUnavailable
 from budgets.stores.redis.keys import Keys, shard_of
 from budgets.stores.redis.scripts import ScriptSet
@@ -40,17 +41,16 @@ class EpochDirectory:
         self._store = store
         self._by_shard: dict[int, Epoch] = {}
         self._reloading: asyncio.Task[None] | None = None
-        self._polling: asyncio.Task[None] | None = None
+        self._poller = Poller(self.reload, seconds=POLL_SECONDS, what="epochs")
 
     async def start(self) -> None:
         """Loads the epochs and goes on polling."""
         await self._load()
-        self._polling = asyncio.create_task(self._poll())
+        self._poller.start()
 
     async def stop(self) -> None:
         """Stops polling."""
-        if self._polling is not None:
-            self._polling.cancel()
+        await self._poller.stop()
 
     def current(self, tenant_id: UUID) -> Epoch | None:
         """The open epoch of a tenant's shard as last seen."""
@@ -104,8 +104,3 @@ class EpochDirectory:
             log.warning("epochs cannot be read: %s", error)
         except Exception:
             log.exception("epochs cannot be read")
-
-    async def _poll(self) -> None:
-        while True:
-            await asyncio.sleep(POLL_SECONDS)
-            await self.reload()

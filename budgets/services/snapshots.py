@@ -11,7 +11,8 @@ from budgets.domain import policy as policies
 from budgets.domain.demands import Matcher
 from budgets.domain.policy import KeyRecord, Policy
 from budgets.services.epochs import EpochDirectory
-from budgets.stores.postgres.money import MoneyStore, StorageUnavailable
+from budgets.services.polling import Poller
+from budgets.stores.postgres.money import MoneyStore
 from budgets.stores.redis.connection import RedisConnection, RedisError, RedisUnavailable
 from noburn.kit import ids
 
@@ -44,16 +45,15 @@ class Snapshots:
         self._by_tenant: OrderedDict[UUID, Snapshot] = OrderedDict()
         self._tenant_of: dict[bytes, UUID] = {}
         self._unknown: OrderedDict[bytes, float] = OrderedDict()
-        self._polling: asyncio.Task[None] | None = None
+        self._poller = Poller(self._reload, seconds=POLL_SECONDS, what="policies")
 
     async def start(self) -> None:
         """Goes on polling for newer versions."""
-        self._polling = asyncio.create_task(self._poll())
+        self._poller.start()
 
     async def stop(self) -> None:
         """Stops polling."""
-        if self._polling is not None:
-            self._polling.cancel()
+        await self._poller.stop()
 
     def get(self, tenant_id: UUID) -> Snapshot | None:
         """The tenant's policy if it is held."""
@@ -139,19 +139,11 @@ class Snapshots:
         except (RedisUnavailable, RedisError) as error:
             log.info("a policy version did not arrive: %s", error)
 
-    async def _poll(self) -> None:
-        while True:
-            await asyncio.sleep(POLL_SECONDS)
-            try:
-                held = [(tenant, snapshot.policy.version) for tenant, snapshot in self._by_tenant.items()]
-                if not held:
-                    continue
-                for tenant, version, body in await self._store.policies_newer(held):
-                    # The message that should have raised the version was lost, or is on its way.
-                    self._keep(body)
-                    await self._announce(tenant, version)
-            except StorageUnavailable as error:
-                log.warning("policies cannot be read: %s", error)
-            except Exception:
-                # One policy that cannot be read must not end the polling for all.
-                log.exception("policies cannot be read")
+    async def _reload(self) -> None:
+        held = [(tenant, snapshot.policy.version) for tenant, snapshot in self._by_tenant.items()]
+        if not held:
+            return
+        for tenant, version, body in await self._store.policies_newer(held):
+            # The message that should have raised the version was lost, or is on its way.
+            self._keep(body)
+            await self._announce(tenant, version)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import OrderedDict
 from uuid import UUID
 
 import psycopg
 
+from budgets.services.polling import Poller
 from budgets.stores.postgres.money import MoneyStore, StorageUnavailable
 
 log = logging.getLogger(__name__)
@@ -26,16 +26,15 @@ class Subjects:
         self._store = store
         self._known: OrderedDict[tuple[UUID, str, str], None] = OrderedDict()
         self._pending: dict[tuple[UUID, str, str], None] = {}
-        self._flushing: asyncio.Task[None] | None = None
+        self._poller = Poller(self._flush, seconds=FLUSH_SECONDS, what="new subjects")
 
     async def start(self) -> None:
         """Starts the background flush."""
-        self._flushing = asyncio.create_task(self._flush_forever())
+        self._poller.start()
 
     async def stop(self) -> None:
         """Registers what is pending and stops."""
-        if self._flushing is not None:
-            self._flushing.cancel()
+        await self._poller.stop()
         await self._flush()
 
     def seen(self, tenant_id: UUID, customer: str, user: str) -> None:
@@ -44,11 +43,6 @@ class Subjects:
             key = (tenant_id, kind, name)
             if name and key not in self._known and len(self._pending) < PENDING_MAX:
                 self._pending[key] = None
-
-    async def _flush_forever(self) -> None:
-        while True:
-            await asyncio.sleep(FLUSH_SECONDS)
-            await self._flush()
 
     async def _flush(self) -> None:
         while self._pending:
