@@ -15,7 +15,7 @@ from noburn.kit import ids
 from noburn.kit.clock import wire_time
 
 BUDGETS_PER_CALL_MAX = 16
-PLACES_MAX = 200_000
+PLACES_MAX = 20_000
 """How many (budget, subject) places are remembered before the memory is started anew."""
 
 TENANT_SUBJECT = "tenant"

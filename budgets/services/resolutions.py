@@ -183,10 +183,13 @@ class Resolutions:
     async def _work(self) -> None:
         while self._queue:
             batch: dict[UUID, _Waiting] = {}
-            # One statement may touch a hold once; its duplicate waits for the next group.
-            while self._queue and len(batch) < BATCH_MAX and self._queue[0].hold.body.hold_id not in batch:
+            later: list[_Waiting] = []
+            # One statement may touch a hold once; its duplicates wait for the next group, and nobody waits for them.
+            while self._queue and len(batch) < BATCH_MAX and len(later) < BATCH_MAX:
                 waiting = self._queue.popleft()
-                batch[waiting.hold.body.hold_id] = waiting
+                if batch.setdefault(waiting.hold.body.hold_id, waiting) is not waiting:
+                    later.append(waiting)
+            self._queue.extendleft(reversed(later))
             try:
                 await self._commit(list(batch.values()))
             except Exception as error:

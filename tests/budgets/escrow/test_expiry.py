@@ -100,6 +100,9 @@ class TestSweep:
         alice.budget("acme", "$1")
         alice.place("$0.10")
         counter = alice.counter("acme")["id"]
+        assert alice.acknowledged(), (
+            "or the acknowledgement under way is booked between the two statements below"
+        )
         alice.world.sql(
             "UPDATE grants SET acked_seq = 0, sent_at = now() - interval '1 minute' WHERE counter_id = %s",
             counter,

@@ -76,6 +76,9 @@ DECLARE
     v_count integer;
 BEGIN
     PERFORM nb_epoch_lock(p_shard);
+    PERFORM 1 FROM counters c
+    JOIN jsonb_to_recordset(p_rows) AS x(tenant uuid, counter uuid) ON c.tenant_id = x.tenant AND c.counter_id = x.counter
+    ORDER BY c.counter_id FOR UPDATE OF c;
     UPDATE grants g SET state = 'retired', left_at = now()
     FROM jsonb_to_recordset(p_rows) AS x(tenant uuid, counter uuid, epoch uuid, inc integer)
     WHERE g.tenant_id = x.tenant AND g.counter_id = x.counter AND g.epoch_id = x.epoch AND g.incarnation = x.inc

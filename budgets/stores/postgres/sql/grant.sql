@@ -174,14 +174,25 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
         AND o.budget_id = a.budget AND o.subject = a.subject), b.limit_amount) AS amount) AS l
 $$;
 
--- Messages of open epochs that nobody acknowledged for p_age; they are sent again as they stand now.
+-- Messages of open epochs that nobody acknowledged for p_age, to be sent again as they stand now. Each is then at the end
+-- of the line, so that what can never be acknowledged keeps nothing else back.
 CREATE OR REPLACE FUNCTION nb_unacked(p_age interval, p_limit integer) RETURNS jsonb
-LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
-    SELECT coalesce(jsonb_agg(q.message), '[]')
-    FROM (SELECT nb_message(g, c, nb_parent_free(c)) AS message
-        FROM grants g
-        JOIN epochs e ON e.epoch_id = g.epoch_id AND e.state = 'open'
-        JOIN counters c ON c.tenant_id = g.tenant_id AND c.counter_id = g.counter_id
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    v_out jsonb;
+BEGIN
+    WITH due AS (
+        SELECT g.tenant_id, g.counter_id, g.epoch_id, g.incarnation
+        FROM grants g JOIN epochs e ON e.epoch_id = g.epoch_id AND e.state = 'open'
         WHERE g.state = 'live' AND g.acked_seq < g.seq AND g.sent_at < now() - p_age
-        ORDER BY g.sent_at LIMIT p_limit) AS q
-$$;
+        ORDER BY g.sent_at LIMIT p_limit
+        FOR NO KEY UPDATE OF g SKIP LOCKED),
+    sent AS (
+        UPDATE grants g SET sent_at = now() FROM due d
+        WHERE g.tenant_id = d.tenant_id AND g.counter_id = d.counter_id AND g.epoch_id = d.epoch_id
+            AND g.incarnation = d.incarnation
+        RETURNING g.*)
+    SELECT coalesce(jsonb_agg(nb_message(s::grants, c, nb_parent_free(c))), '[]') INTO v_out
+    FROM sent s JOIN counters c ON c.tenant_id = s.tenant_id AND c.counter_id = s.counter_id;
+    RETURN v_out;
+END $$;
