@@ -57,7 +57,7 @@ class Bound(msgspec.Struct, frozen=True):
 class Place(msgspec.Struct, frozen=True):
     """A counter: one budget for one subject in one window. Times are milliseconds; ends 0: never.
 
-    `shown` is what the wire says of it in every answer, made once.
+    `shown` is what the wire says of it in every answer and `name` its id in hexadecimal, both made once.
     """
 
     rule: BudgetRule
@@ -66,6 +66,7 @@ class Place(msgspec.Struct, frozen=True):
     starts_ms: int
     ends_ms: int
     shown: Mapping[str, str | None]
+    name: str
 
 
 def counter_id_of(*, budget_id: UUID, subject: str, starts_ms: int, ends_ms: int) -> UUID:
@@ -118,7 +119,7 @@ class Matcher:
             "window": rule.window.value,
             "resets_at": wire_time(ends) if ends else None,
         }
-        place = Place(rule, subject, counter, starts, ends, shown)
+        place = Place(rule, subject, counter, starts, ends, shown, counter.hex)
         if len(self._places) >= PLACES_MAX:
             self._places.clear()
         self._places[rule.budget_id, subject] = place

@@ -273,7 +273,7 @@ class Holds:
                 keys.append(names.rate(place.counter_id))
             else:
                 kind = "w" if rule.action is Action.WARN else "b"
-                keys.append(names.counter(place.counter_id))
+                keys.append(names.counter_named(place.name))
             args += [kind, bound.of(rule.metric), rule.version, place.starts_ms, place.ends_ms, rule.limit]
         return await self._redis.evalsha(epoch.scripts.preflight, keys, args)
 

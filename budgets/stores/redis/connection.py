@@ -1,4 +1,4 @@
-"""One connection to Redis that pipelines concurrent calls: what callers send in one turn of the loop leaves in one write.
+"""One connection to Redis that pipelines concurrent calls: what callers send while answers are due leaves in one write.
 
 hiredis parses and packs. A broken connection fails every call under way (their effect is unknown) and is made again
 at the next call. No retry happens here: only the caller knows whether a repeat is safe.
@@ -66,6 +66,8 @@ class _Protocol(asyncio.Protocol):
                 future.set_exception(NoScript(text) if text.startswith("NOSCRIPT") else RedisError(text))
             else:
                 future.set_result(reply)
+        if self.buffer:
+            self._flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
@@ -83,15 +85,17 @@ class _Protocol(asyncio.Protocol):
             return future
         if not self.waiting:
             self.answered_at = self.loop.time()
-        self.waiting.append(future)
-        if not self.buffer:
+        # As Nagle had it: while answers are on their way, what comes is gathered and leaves with the next of them. Under
+        # load a write then carries many calls; alone, a call leaves in this turn of the loop.
+        if not self.buffer and len(self.waiting) == 0:
             self.loop.call_soon(self._flush)
+        self.waiting.append(future)
         self.buffer.append(packed)
         return future
 
     def _flush(self) -> None:
         buffer, self.buffer = self.buffer, []
-        if self.transport is not None:
+        if self.transport is not None and buffer:
             self.transport.write(b"".join(buffer))
 
 

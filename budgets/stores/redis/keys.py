@@ -38,7 +38,11 @@ class Keys:
 
     def counter(self, counter_id: UUID) -> str:
         """One escrow counter."""
-        return f"{self._prefix}:c:{counter_id.hex}"
+        return self.counter_named(counter_id.hex)
+
+    def counter_named(self, name: str) -> str:
+        """One escrow counter, by its id in hexadecimal."""
+        return f"{self._prefix}:c:{name}"
 
     def rate(self, counter_id: UUID) -> str:
         """One rate counter (a window of a minute), kept in Redis alone."""
