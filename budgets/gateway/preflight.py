@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -158,18 +159,17 @@ def call_of(
     return call, warnings
 
 
-def amount_fields(metric: Metric, **amounts: int) -> dict[str, str | int]:
-    """Amounts as the wire has them: `limit_usd` a decimal string, `limit_tokens` and `limit_requests` numbers."""
-    if metric is Metric.USD:
-        return {f"{name}_usd": to_usd(amount) for name, amount in amounts.items()}
-    return {f"{name}_{metric.value}": amount for name, amount in amounts.items()}
+# A budget's limit is the same in answer after answer.
+_limit_usd = lru_cache(maxsize=4096)(to_usd)
 
 
 def budget_fields(standing: Standing) -> dict[str, Any]:
-    """One budget's state as the wire shows it."""
-    place = standing.place
-    amounts = amount_fields(place.rule.metric, limit=standing.limit, remaining=max(0, standing.remaining))
-    return {**place.shown, **amounts}
+    """One budget's state as the wire shows it: amounts of USD as decimal strings, tokens and requests as numbers."""
+    place, remaining = standing.place, max(0, standing.remaining)
+    metric = place.rule.metric
+    if metric is Metric.USD:
+        return {**place.shown, "limit_usd": _limit_usd(standing.limit), "remaining_usd": to_usd(remaining)}
+    return {**place.shown, f"limit_{metric.value}": standing.limit, f"remaining_{metric.value}": remaining}
 
 
 def allow_answer(placed: Placed, *, model: str, warnings: list[str]) -> dict[str, Any]:
