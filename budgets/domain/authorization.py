@@ -92,9 +92,13 @@ def encode_body(body: HoldBody) -> bytes:
 
 def hold_from(*, body: bytes, placed_ms: int, expires_ms: int, incarnations: str | bytes) -> Hold:
     """A hold as a script's reply tells it; `incarnations` is a comma-separated list."""
-    text = incarnations.decode() if isinstance(incarnations, bytes) else incarnations
-    numbers = tuple(map(int, text.split(","))) if text else ()
-    return Hold(_decode_body(body), placed_ms, expires_ms, numbers)
+    return Hold(_decode_body(body), placed_ms, expires_ms, incarnations_of(incarnations))
+
+
+def incarnations_of(text: str | bytes) -> tuple[int, ...]:
+    """The incarnations that a script's reply lists, in the order of the counters."""
+    listed = text.decode() if isinstance(text, bytes) else text
+    return tuple(map(int, listed.split(","))) if listed else ()
 
 
 class Keyring:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import parse_qsl
+from uuid import UUID
 
 import msgspec
 
@@ -20,7 +21,7 @@ from budgets.gateway import reads
 from budgets.gateway.config import GatewayConfig
 from budgets.gateway.preflight import allow_answer, call_of, deny_answer, price, refusal, unpriced
 from budgets.gateway.settle import Settlements
-from budgets.gateway.wire import Extend, Preflight, read
+from budgets.gateway.wire import Extend, Preflight, ignored, read
 from budgets.services.dataplane import CountersUnavailable, DataPlane, StorageUnavailable
 from budgets.services.holds import (
     EpochClosed,
@@ -216,10 +217,8 @@ class GatewayApp:
         detail = f"{path} takes {', '.join(allowed)}, not {method}."
         raise ProblemError(problem("method-not-allowed", detail, allowed=allowed))
 
-    async def _key(
-        self, request: Request, *, scope: str, revoked: bool = False
-    ) -> tuple[Snapshot, KeyRecord]:
-        """The tenant and key of a request. Settlements accept revoked and expired keys of the tenant."""
+    async def _any_key(self, request: Request) -> tuple[Snapshot, KeyRecord]:
+        """The tenant and key of a request, revoked and expired keys included. Raises ProblemError."""
         text = request.headers.get(b"authorization", b"").decode("latin-1")
         scheme, _, secret = text.partition(" ")
         if scheme.lower() != "bearer" or not secret:
@@ -233,9 +232,17 @@ class GatewayApp:
         found = await self._plane.snapshots.by_key(digest)
         if found is None:
             raise ProblemError(problem("unauthorized", detail="No tenant knows this API key."))
-        snapshot, record = found
-        if revoked:
-            return found
+        return found
+
+    async def _settling(self, request: Request) -> UUID:
+        """The tenant of a settlement: any key of it will do, since the authorization says what may be settled."""
+        snapshot, _ = await self._any_key(request)
+        _ = request.idempotency_key
+        return snapshot.policy.tenant_id
+
+    async def _key(self, request: Request, *, scope: str) -> tuple[Snapshot, KeyRecord]:
+        """The tenant and key of a request that needs a live key with a scope. Raises ProblemError."""
+        snapshot, record = await self._any_key(request)
         if record.revoked_at is not None:
             raise ProblemError(
                 problem(
@@ -254,7 +261,7 @@ class GatewayApp:
         snapshot, key = await self._key(request, scope="preflight")
         idempotency_key = request.idempotency_key
         wanted, unknown = read(request.body, Preflight)
-        warnings = [f"field {name!r} is not known and was ignored" for name in unknown]
+        warnings = ignored(unknown)
         now, book = datetime.now(UTC), self._plane.books.book
         if _stands_in_the_way(snapshot, wanted, key):
             snapshot = await self._plane.snapshots.newest(snapshot.policy.tenant_id) or snapshot
@@ -283,24 +290,18 @@ class GatewayApp:
         return _json(deny_answer(answer, priced, book=book, now=now, warnings=warnings))
 
     async def _settle(self, request: Request) -> Answer:
-        snapshot, _ = await self._key(request, scope="settle", revoked=True)
-        _ = request.idempotency_key
-        return _json(
-            await self._settlements.settle(request.body, snapshot.policy.tenant_id, self._plane.books.book)
-        )
+        tenant_id = await self._settling(request)
+        return _json(await self._settlements.settle(request.body, tenant_id, self._plane.books.book))
 
     async def _settle_batch(self, request: Request) -> Answer:
-        snapshot, _ = await self._key(request, scope="settle", revoked=True)
-        _ = request.idempotency_key
-        tenant_id = snapshot.policy.tenant_id
+        tenant_id = await self._settling(request)
         return _json(
             await self._settlements.batch(request.body, tenant_id, self._plane.books.book, request.id)
         )
 
     async def _void(self, request: Request) -> Answer:
-        snapshot, _ = await self._key(request, scope="settle", revoked=True)
-        _ = request.idempotency_key
-        return _json(await self._settlements.void(request.body, snapshot.policy.tenant_id))
+        tenant_id = await self._settling(request)
+        return _json(await self._settlements.void(request.body, tenant_id))
 
     async def _extend(self, request: Request) -> Answer:
         snapshot, _ = await self._key(request, scope="preflight")

@@ -14,7 +14,7 @@ from budgets.domain.authorization import NOT_OURS, Hold, InvalidAuthorization, K
 from budgets.domain.pricing import PricingError, check_usage, cost_nano
 from budgets.domain.pricing_book import PriceBook
 from budgets.domain.pricing_rates import BadUsage, Rates, UnpricedUnit, Usage
-from budgets.gateway.wire import Settle, SettleBatch, Void, read, read_object
+from budgets.gateway.wire import Settle, SettleBatch, Void, ignored, read, read_object
 from budgets.services.dataplane import StorageUnavailable
 from budgets.services.resolutions import (
     Outcome,
@@ -61,13 +61,13 @@ class Settlements:
     ) -> dict[str, Any]:
         hold = self.hold(request.authorization, tenant_id)
         report, warnings = report_of(request, hold, book)
-        return answer(await self._resolve(hold, report), warnings + _ignored(unknown))
+        return answer(await self._resolve(hold, report), warnings + ignored(unknown))
 
     async def void(self, body: bytes, tenant_id: UUID) -> dict[str, Any]:
         """Voids a call that never reached the provider."""
         request, unknown = read(body, Void)
         return answer(
-            await self._resolve(self.hold(request.authorization, tenant_id), void()), _ignored(unknown)
+            await self._resolve(self.hold(request.authorization, tenant_id), void()), ignored(unknown)
         )
 
     async def batch(self, body: bytes, tenant_id: UUID, book: PriceBook, request_id: str) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class Settlements:
                 )
 
         results = await asyncio.gather(*(one(raw) for raw in request.settlements))
-        return {"results": results, "warnings": _ignored(unknown)}
+        return {"results": results, "warnings": ignored(unknown)}
 
     async def _resolve(self, hold: Hold, report: Report) -> Outcome:
         try:
@@ -102,10 +102,6 @@ class Settlements:
 
 def _failed(of: Problem, request_id: str) -> dict[str, Any]:
     return {"status": of.status, "problem": msgspec.Raw(to_bytes(of, request_id))}
-
-
-def _ignored(unknown: tuple[str, ...]) -> list[str]:
-    return [f"field {name!r} is not known and was ignored" for name in unknown]
 
 
 def report_of(request: Settle, hold: Hold, book: PriceBook) -> tuple[Report, list[str]]:

@@ -97,6 +97,11 @@ _fields: dict[type, frozenset[str]] = {
 }
 
 
+def ignored(unknown: tuple[str, ...]) -> list[str]:
+    """The warnings about fields that `read` did not know."""
+    return [f"field {name!r} is not known and was ignored" for name in unknown]
+
+
 def read(body: bytes, shape: type[T]) -> tuple[T, tuple[str, ...]]:
     """Reads a body; returns it with the names of fields it does not know. Raises ProblemError naming every bad field."""
     if b"\\u0000" in body:

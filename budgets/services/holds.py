@@ -12,7 +12,15 @@ from uuid import UUID
 
 import msgspec
 
-from budgets.domain.authorization import HeldCounter, Hold, HoldBody, Keyring, encode_body, hold_from
+from budgets.domain.authorization import (
+    HeldCounter,
+    Hold,
+    HoldBody,
+    Keyring,
+    encode_body,
+    hold_from,
+    incarnations_of,
+)
 from budgets.domain.demands import Attribution, Bound, Place, is_rate
 from budgets.domain.escrow import MAX_HOLD_LIFE_SECONDS
 from budgets.domain.policy import Action, Metric
@@ -280,7 +288,7 @@ class Holds:
     def _placed(
         self, body: HoldBody, packed: bytes, places: list[Place], bound: Bound, cap: int, reply: Reply
     ) -> Placed:
-        hold = Hold(body, reply[1], reply[2], _incarnations(reply[3]))
+        hold = Hold(body, reply[1], reply[2], incarnations_of(reply[3]))
         return Placed(self._sign(hold, packed), hold, bound, cap, tuple(_standings(places, reply)))
 
     async def _fits(
@@ -393,7 +401,7 @@ class Holds:
             raise HoldGone("no such hold is open: it was resolved, or it expired")
         if reply[0] == b"TOO_LONG":
             raise HoldTooLong("a hold lives 15 minutes at the most, extensions included")
-        longer = Hold(body, reply[1], reply[2], _incarnations(reply[3]))
+        longer = Hold(body, reply[1], reply[2], incarnations_of(reply[3]))
         return longer, self._sign(longer, encode_body(body))
 
 
@@ -402,10 +410,6 @@ def _standings(places: list[Place], reply: Reply) -> list[Standing]:
         Standing(place, reply[5 + 3 * i], reply[4 + 3 * i], reply[6 + 3 * i] == 1)
         for i, place in enumerate(places)
     ]
-
-
-def _incarnations(text: bytes) -> tuple[int, ...]:
-    return tuple(map(int, text.split(b","))) if text else ()
 
 
 def _now_ms() -> int:

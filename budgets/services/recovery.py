@@ -23,7 +23,6 @@ log = logging.getLogger(__name__)
 
 CHECK_SECONDS = 0.5
 RENEW_SECONDS = 5.0
-SCAN_COUNT = 500
 RETIRE_BATCH = 2_000
 
 

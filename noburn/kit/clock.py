@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
-
-Clock = Callable[[], datetime]
-"""Something that tells the time; always UTC and aware."""
 
 
 def utc_now() -> datetime:

@@ -40,11 +40,8 @@ $$;
 -- The scripts are loaded and the key is set: grants may begin. False if the epoch is no longer `opening`.
 CREATE OR REPLACE FUNCTION nb_epoch_opened(p_epoch uuid) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
-DECLARE
-    v_shard integer;
 BEGIN
-    SELECT shard INTO v_shard FROM epochs WHERE epoch_id = p_epoch;
-    PERFORM nb_epoch_lock(v_shard);
+    PERFORM nb_epoch_lock(shard) FROM epochs WHERE epoch_id = p_epoch;
     UPDATE epochs SET state = 'open', opened_at = now() WHERE epoch_id = p_epoch AND state = 'opening';
     RETURN FOUND;
 END $$;
@@ -52,11 +49,8 @@ END $$;
 -- A planned close begins: no more grants, resolutions take the closed branch. False if it is not open.
 CREATE OR REPLACE FUNCTION nb_epoch_closing(p_epoch uuid) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
-DECLARE
-    v_shard integer;
 BEGIN
-    SELECT shard INTO v_shard FROM epochs WHERE epoch_id = p_epoch;
-    PERFORM nb_epoch_lock(v_shard);
+    PERFORM nb_epoch_lock(shard) FROM epochs WHERE epoch_id = p_epoch;
     UPDATE epochs SET state = 'closing' WHERE epoch_id = p_epoch AND state IN ('open', 'closing');
     RETURN FOUND;
 END $$;

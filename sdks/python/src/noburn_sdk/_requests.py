@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, TypeAlias, TypedDict
 from urllib.parse import quote, urlencode
@@ -167,7 +167,6 @@ _PLAIN = (
     "fingerprint",
     "service_tier",
 )
-OPTION_NAMES = frozenset(item.name for item in fields(Preflight))
 
 
 def _check_count(
