@@ -88,13 +88,19 @@ ALLOWED_HOSTS: list[str] = env.list(
 INSTALLED_APPS = [
     "noburn.runtime.apps.RuntimeConfig",
     "tenants.apps.TenantsConfig",
+    "alerts.apps.AlertsConfig",
     "budgets.apps.BudgetsConfig",
+    # Before the admin, whose templates it replaces.
+    "unfold",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "rest_framework",
+    "django_filters",
+    "drf_spectacular",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
