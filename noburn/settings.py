@@ -8,6 +8,10 @@
 | REDIS_URL | Redis of the counters (redis://, rediss://, unix://) | embedded |
 | BROKER_URL | Celery's broker | embedded |
 | SECRET_KEY, NOBURN_PEPPER, NOBURN_SIGNING_KEYS, NOBURN_SIGNING_KID | secrets | made once in NOBURN_HOME |
+| NOBURN_ENCRYPTION_KEYS | keys of what is stored encrypted, separated by commas | made once in NOBURN_HOME |
+| EMAIL_URL, DEFAULT_FROM_EMAIL | how e-mail is sent, and from whom | printed by the worker, noburn@ the base URL's host |
+| OPERATOR_EMAILS, OPERATOR_WEBHOOK_URL, OPERATOR_WEBHOOK_SECRET | who hears of what concerns the installation | nobody |
+| NOBURN_ALLOW_PRIVATE_WEBHOOKS | webhooks may go to plain http and to private addresses | off |
 | DEBUG, ALLOWED_HOSTS, LOG_LEVEL | as Django's | off, the base URL's host and localhost, INFO |
 """
 
@@ -44,11 +48,13 @@ _secrets = load_secrets(
     pepper_hex=env.str("NOBURN_PEPPER", default=""),
     signing_keys_json=env.str("NOBURN_SIGNING_KEYS", default=""),
     signing_kid=env.str("NOBURN_SIGNING_KID", default=""),
+    encryption_keys_csv=env.str("NOBURN_ENCRYPTION_KEYS", default=""),
 )
 SECRET_KEY = _secrets.secret_key
 NOBURN_PEPPER: bytes = _secrets.pepper
 NOBURN_SIGNING_KEYS: dict[str, bytes] = _secrets.signing_keys
 NOBURN_SIGNING_KID: str = _secrets.signing_kid
+NOBURN_ENCRYPTION_KEYS: tuple[str, ...] = _secrets.encryption_keys
 
 # --- servers ----------------------------------------------------------------------------------------------
 _postgres = Postgres(_home)
@@ -146,6 +152,23 @@ STATIC_URL = "/static/"
 STATIC_ROOT = NOBURN_HOME / "static"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000
 
+# --- management API ---------------------------------------------------------------------------------------
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "tenants.api.authentication.ApiKeyAuthentication",
+        "tenants.api.authentication.MemberAuthentication",
+    ],
+    # Rights are the views' own matter (tenants.api.base); nothing is open for want of a class here.
+    "DEFAULT_PERMISSION_CLASSES": [],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "noburn.kit.rest.negotiation.Negotiation",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "noburn.kit.rest.handler.handle",
+    "UNAUTHENTICATED_USER": None,
+    "COERCE_DECIMAL_TO_STRING": True,
+}
+
 _secure = _base.scheme == "https"
 SESSION_COOKIE_SECURE = _secure
 SESSION_COOKIE_HTTPONLY = True
@@ -170,12 +193,32 @@ CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_TASK_DEFAULT_QUEUE = "default"
-CELERY_TASK_QUEUES: dict[str, dict[str, str]] = {"default": {}, "money": {}}
+CELERY_TASK_QUEUES: dict[str, dict[str, str]] = {"default": {}, "money": {}, "alerts": {}}
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 600}
 # The schedule lives in memory: a file of it may be torn by a kill, and losing it costs one early run.
 CELERY_BEAT_SCHEDULER = "celery.beat:Scheduler"
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+
+# --- alerts -----------------------------------------------------------------------------------------------
+_email = env.email_url("EMAIL_URL", default="consolemail://")
+EMAIL_BACKEND: str = _email["EMAIL_BACKEND"]
+EMAIL_HOST: str = _email.get("EMAIL_HOST") or "localhost"
+EMAIL_PORT: int = _email.get("EMAIL_PORT") or 25
+EMAIL_HOST_USER: str = _email.get("EMAIL_HOST_USER") or ""
+EMAIL_HOST_PASSWORD: str = _email.get("EMAIL_HOST_PASSWORD") or ""
+EMAIL_USE_TLS: bool = _email.get("EMAIL_USE_TLS", False)
+EMAIL_USE_SSL: bool = _email.get("EMAIL_USE_SSL", False)
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL: str = (
+    env.str("DEFAULT_FROM_EMAIL", default="") or f"noburn@{_base.hostname or 'localhost'}"
+)
+# Who hears of what concerns the installation and no tenant.
+OPERATOR_EMAILS: list[str] = env.list("OPERATOR_EMAILS", default=[])
+OPERATOR_WEBHOOK_URL: str = env.str("OPERATOR_WEBHOOK_URL", default="")
+OPERATOR_WEBHOOK_SECRET: str = env.str("OPERATOR_WEBHOOK_SECRET", default="")
+# For installations whose tenants are all their own: a webhook may then reach whatever the worker can.
+NOBURN_ALLOW_PRIVATE_WEBHOOKS: bool = env.bool("NOBURN_ALLOW_PRIVATE_WEBHOOKS", default=False)
 
 LOGGING = {
     "version": 1,

@@ -8,6 +8,8 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
+from cryptography.fernet import Fernet
+
 from noburn.runtime.errors import RuntimeProblem
 from noburn.runtime.home import Home
 from noburn.runtime.locks import exclusive
@@ -17,12 +19,16 @@ KEY_BYTES_MIN = 32
 
 @dataclass(frozen=True)
 class Secrets:
-    """Django's secret key, the pepper of API keys, and the keys that sign authorizations, by key id."""
+    """Django's secret key, the pepper of API keys, the keys that sign authorizations by key id, and those that seal.
+
+    `encryption_keys` are Fernet's; the first seals what is stored, all of them open it.
+    """
 
     secret_key: str
     pepper: bytes
     signing_keys: dict[str, bytes]
     signing_kid: str
+    encryption_keys: tuple[str, ...]
 
     def environment(self) -> dict[str, str]:
         """Returns the variables by which a child process gets the same secrets."""
@@ -31,21 +37,31 @@ class Secrets:
             "NOBURN_PEPPER": self.pepper.hex(),
             "NOBURN_SIGNING_KEYS": json.dumps({kid: key.hex() for kid, key in self.signing_keys.items()}),
             "NOBURN_SIGNING_KID": self.signing_kid,
+            "NOBURN_ENCRYPTION_KEYS": ",".join(self.encryption_keys),
         }
 
 
 def load_secrets(
-    home: Home, *, secret_key: str, pepper_hex: str, signing_keys_json: str, signing_kid: str
+    home: Home,
+    *,
+    secret_key: str,
+    pepper_hex: str,
+    signing_keys_json: str,
+    signing_kid: str,
+    encryption_keys_csv: str,
 ) -> Secrets:
     """Returns the secrets; an empty argument is taken from the home's file, which is made when missing.
 
     Pepper and signing keys are hexadecimal, at least 32 bytes each; `signing_kid` is the last key's id when
-    empty. Raises RuntimeProblem with every fault at once.
+    empty; encryption keys are separated by commas. Raises RuntimeProblem with every fault at once.
     """
     stored: dict[str, Any] = {}
+    faults: list[str] = []
     if not (secret_key and pepper_hex and signing_keys_json):
         stored = _stored(home)
-    faults: list[str] = []
+    elif not encryption_keys_csv:
+        # Made here, it would differ on the next machine, which could then not open what this one sealed.
+        faults.append("NOBURN_ENCRYPTION_KEYS must come from the environment, as the other secrets do")
     try:
         keys_hex = json.loads(signing_keys_json) if signing_keys_json else stored["signing_keys"]
     except ValueError:
@@ -58,9 +74,12 @@ def load_secrets(
     kid = signing_kid or (list(keys)[-1] if keys else "")
     if keys and kid not in keys:
         faults.append(f"NOBURN_SIGNING_KID names {kid!r}, which NOBURN_SIGNING_KEYS does not hold")
+    sealing = tuple(filter(None, encryption_keys_csv.split(","))) or tuple(stored.get("encryption_keys", ()))
+    for number, key in enumerate(sealing):
+        _check_fernet(f"NOBURN_ENCRYPTION_KEYS[{number}]", key, faults)
     if faults:
         raise RuntimeProblem("noburn's secrets are not usable: " + "; ".join(faults) + ".")
-    return Secrets(secret_key or str(stored["secret_key"]), pepper, keys, kid)
+    return Secrets(secret_key or str(stored["secret_key"]), pepper, keys, kid, sealing)
 
 
 def _key(name: str, digits: str, faults: list[str]) -> bytes:
@@ -75,6 +94,13 @@ def _key(name: str, digits: str, faults: list[str]) -> bytes:
     return key
 
 
+def _check_fernet(name: str, key: object, faults: list[str]) -> None:
+    try:
+        Fernet(str(key))
+    except ValueError:
+        faults.append(f"{name} must be 32 bytes in URL-safe base64 (openssl rand -base64 32 | tr '+/' '-_')")
+
+
 def _stored(home: Home) -> dict[str, Any]:
     if not home.secrets.exists():
         home.create()
@@ -84,7 +110,7 @@ def _stored(home: Home) -> dict[str, Any]:
     try:
         stored = json.loads(home.secrets.read_text())
         if {"secret_key", "pepper", "signing_keys"} <= stored.keys():
-            return dict(stored)
+            return stored if stored.get("encryption_keys") else _with_encryption_keys(home)
     except (OSError, ValueError, AttributeError):
         pass
     # Never replaced by itself: with another pepper every API key of the database would stop working.
@@ -93,16 +119,31 @@ def _stored(home: Home) -> dict[str, Any]:
     )
 
 
+def _with_encryption_keys(home: Home) -> dict[str, Any]:
+    """Adds what a home of an earlier version lacks: nothing can have been sealed there yet."""
+    with exclusive(home.path / "secrets.lock"):
+        stored: dict[str, Any] = json.loads(home.secrets.read_text())
+        if not stored.get("encryption_keys"):
+            stored["encryption_keys"] = [Fernet.generate_key().decode()]
+            _write(home, stored)
+    return stored
+
+
 def _write_new(home: Home) -> None:
-    fresh = {
+    fresh: dict[str, Any] = {
         "secret_key": secrets.token_urlsafe(48),
         "pepper": secrets.token_hex(KEY_BYTES_MIN),
         "signing_keys": {"k1": secrets.token_hex(KEY_BYTES_MIN)},
+        "encryption_keys": [Fernet.generate_key().decode()],
     }
+    _write(home, fresh)
+
+
+def _write(home: Home, content: dict[str, Any]) -> None:
     partial = home.secrets.with_suffix(".partial")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        json.dump(fresh, file, indent=1)
+        json.dump(content, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
     partial.rename(home.secrets)

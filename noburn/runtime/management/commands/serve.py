@@ -80,7 +80,16 @@ def _programs(host: str) -> list[Program]:
     granian += ["--log-level", "warning"]
     celery = [python, "-m", "celery", "--quiet", "-A", "noburn.celery"]
     # Threads: the tasks wait for the databases, and a pool of processes would cost memory and orphans.
-    worker = [*celery, "worker", "--queues", "money,default", "--pool", "threads", "--concurrency", "4"]
+    worker = [
+        *celery,
+        "worker",
+        "--queues",
+        ",".join(settings.CELERY_TASK_QUEUES),
+        "--pool",
+        "threads",
+        "--concurrency",
+        "4",
+    ]
     worker += ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "WARNING"]
     programs = [
         Program("web", granian),
@@ -99,6 +108,7 @@ def _environment() -> dict[str, str]:
         settings.NOBURN_PEPPER,
         settings.NOBURN_SIGNING_KEYS,
         settings.NOBURN_SIGNING_KID,
+        tuple(settings.NOBURN_ENCRYPTION_KEYS),
     )
     return {
         **os.environ,
