@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from django.contrib import admin
-from django.urls import URLPattern, URLResolver, path
+from django.urls import URLPattern, URLResolver, include, path
 
 from noburn import pages
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", pages.home, name="home"),
     path("docs/problems/<slug:slug>", pages.problem_page, name="problem"),
+    path("v1/", include("tenants.api.urls")),
     path("admin/", admin.site.urls),
 ]
 handler404 = pages.not_found

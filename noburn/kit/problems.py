@@ -30,12 +30,15 @@ REGISTRY: Final[Mapping[str, Kind]] = MappingProxyType(
         "invalid-authorization": Kind("The authorization is not one of ours", 400),
         "unauthorized": Kind("The API key is missing or not valid", 401),
         "forbidden-scope": Kind("The API key may not do this", 403),
+        "forbidden-role": Kind("Your role may not do this", 403),
+        "tenant-suspended": Kind("The tenant is suspended", 403),
         "not-found": Kind("There is nothing here", 404),
         "hold-not-found": Kind("There is no such hold", 404),
         "method-not-allowed": Kind("The method is not allowed here", 405),
         "idempotency-conflict": Kind("The Idempotency-Key was used with another request", 409),
         "settle-conflict": Kind("The hold was settled with another usage", 409),
         "epoch-closed": Kind("The hold belongs to a closed epoch", 409),
+        "precondition-failed": Kind("It was changed by somebody else", 412),
         "price-overlap": Kind("The price overlaps another one in time", 409),
         "body-too-large": Kind("The body is too large", 413),
         "unsupported-media": Kind("The body must be JSON", 415),
@@ -59,6 +62,10 @@ class FieldError:
 
     field: str
     message: str
+
+
+class Missing(LookupError):
+    """What was asked for is not there, or is another tenant's: nobody can tell which. Services raise subclasses of it."""
 
 
 class Invalid(ValueError):

@@ -2,6 +2,7 @@
 
 from tenants.models.audit import AuditEntry
 from tenants.models.base import TenantOwned, fresh_id
+from tenants.models.idempotency import IdempotentAnswer
 from tenants.models.keys import ApiKey, KeyScope
 from tenants.models.people import Member, Role, User
 from tenants.models.tenancy import Customer, EndUser, Project, Tenant, UnknownModel
@@ -11,6 +12,7 @@ __all__ = [
     "AuditEntry",
     "Customer",
     "EndUser",
+    "IdempotentAnswer",
     "KeyScope",
     "Member",
     "Project",

@@ -36,6 +36,7 @@ class Tenant(models.Model):
     default_max_output_tokens = models.IntegerField(default=4096)
     unknown_model = models.CharField(max_length=16, choices=UnknownModel, default=UnknownModel.REFUSE)
     subject_limit = models.BigIntegerField(default=1_000_000)
+    decision_retention_days = models.SmallIntegerField(default=30, db_default=30)
     suspended_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
@@ -52,6 +53,10 @@ class Tenant(models.Model):
             models.CheckConstraint(
                 condition=models.Q(subject_limit__range=(0, 1_000_000_000)),
                 name="tenants_tenant_subject_limit",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(decision_retention_days__range=(1, 400)),
+                name="tenants_tenant_decision_retention_days",
             ),
         ]
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from django.db import transaction
 
 from noburn.kit import ids
-from noburn.kit.problems import FieldError, Invalid
+from noburn.kit.problems import FieldError, Invalid, Missing
 from tenants.models import Customer, EndUser
 from tenants.services import audit
 from tenants.services.signals import tell_policy_changed
@@ -23,7 +23,7 @@ class InvalidCustomer(Invalid):
     """A customer that breaks rules, or one too many."""
 
 
-class CustomerNotFound(LookupError):
+class CustomerNotFound(Missing):
     """The tenant has no such customer."""
 
 

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import transaction
 
 from noburn.kit import ids
-from noburn.kit.problems import FieldError, Invalid
+from noburn.kit.problems import FieldError, Invalid, Missing
 from tenants.domain import api_keys
 from tenants.models import ApiKey, KeyScope, Project
 from tenants.services import audit
@@ -31,7 +31,7 @@ class InvalidKey(Invalid):
     """An order for a key that breaks rules."""
 
 
-class KeyNotFound(LookupError):
+class KeyNotFound(Missing):
     """The tenant has no such key."""
 
 

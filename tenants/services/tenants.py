@@ -1,4 +1,4 @@
-"""Tenants and their projects: made here, and locked here by whoever changes what belongs to them."""
+"""Tenants: made here, and locked here by whoever changes what belongs to them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django.core.validators import validate_email
 from django.db import transaction
 
 from noburn.kit import ids
-from noburn.kit.problems import FieldError, Invalid
+from noburn.kit.problems import FieldError, Invalid, Missing
 from tenants.domain.time_zones import is_time_zone
 from tenants.models import Member, Project, Role, Tenant, User
 from tenants.models.tenancy import SLUG
@@ -20,18 +20,16 @@ from tenants.services import audit
 from tenants.services.signals import tell_policy_changed
 
 DEFAULT_PROJECT = "default"
-PROJECTS_MAX = 1_000
-"""The most projects of a tenant: all of them are in its compiled policy."""
 
 _SLUG = re.compile(SLUG, re.ASCII)
 _SLUG_RULE = "must be 1 to 63 characters of a-z, 0-9, - and _, with a letter or a digit at both ends"
 
 
 class InvalidTenant(Invalid):
-    """A tenant or project that breaks rules."""
+    """A tenant that breaks rules."""
 
 
-class TenantNotFound(LookupError):
+class TenantNotFound(Missing):
     """There is no such tenant."""
 
 
@@ -113,30 +111,3 @@ def create_tenant(
         )
         tell_policy_changed(tenant_id=tenant.pk, now=now)
     return CreatedTenant(tenant=tenant, user=user, owner=owner, project=project)
-
-
-def create_project(*, tenant_id: UUID, slug: str, name: str, actor: str, now: datetime) -> Project:
-    """Creates a project. Raises TenantNotFound, or InvalidTenant with every error."""
-    errors = [*slug_errors("slug", slug), *name_errors("name", name)]
-    with transaction.atomic():
-        lock_tenant(tenant_id=tenant_id)
-        taken = Project.objects.filter(tenant_id=tenant_id)
-        if not errors and taken.filter(slug=slug).exists():
-            errors.append(FieldError("slug", "is taken by another project"))
-        if taken.count() >= PROJECTS_MAX:
-            errors.append(FieldError("slug", f"a tenant has at most {PROJECTS_MAX} projects"))
-        if errors:
-            raise InvalidTenant(errors)
-        project = Project.objects.create(
-            id=ids.new_uuid(now), tenant_id=tenant_id, slug=slug, name=name, created_at=now
-        )
-        audit.record(
-            tenant_id=tenant_id,
-            actor=actor,
-            action="project.create",
-            object=ids.encode(ids.PROJECT, project.pk),
-            after={"slug": slug, "name": name},
-            now=now,
-        )
-        tell_policy_changed(tenant_id=tenant_id, now=now)
-    return project

@@ -18,14 +18,15 @@ from budgets.services.budgets import (
     archive_budget,
     create_budget,
     edit_budget,
-    set_override,
 )
+from budgets.services.overrides import set_override
 from budgets.services.policy import compile_policy, policy_published, publish
 from noburn.kit import ids
 from tenants.domain import api_keys
 from tenants.services.customers import ensure_customer, resume_customer, suspend_customer
 from tenants.services.keys import issue_key, revoke_key, rotate_key
-from tenants.services.tenants import TenantNotFound, create_project
+from tenants.services.projects import create_project
+from tenants.services.tenants import TenantNotFound
 from tests.tenants.cast import ACTOR, NOW, Cast, make_cast
 
 pytestmark = pytest.mark.real_db

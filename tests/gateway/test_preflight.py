@@ -437,7 +437,7 @@ class TestWhoMayCall:
         assert "preflight" in refused["detail"]
 
     def test_a_project_s_key_may_call_for_its_project_alone(self, alice: Account) -> None:
-        from tenants.services.tenants import create_project
+        from tenants.services.projects import create_project
 
         web = create_project(
             tenant_id=alice.tenant_id, slug="web", name="Web", actor="test", now=datetime.now(UTC)

@@ -8,8 +8,11 @@ from itertools import count
 from uuid import uuid4
 
 from noburn.kit import ids
+from noburn.kit.clock import utc_now
 from tenants.models import Member, Project, Role, Tenant, User
+from tenants.services.keys import issue_key
 from tenants.services.tenants import CreatedTenant, create_tenant
+from tests.support.api import Api
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 ACTOR = "user:alice"
@@ -46,3 +49,9 @@ def make_cast() -> Cast:
     user = User.objects.create_user(f"{unique('bob')}@example.com", id=ids.new_uuid(NOW))
     bob = Member.objects.create(tenant=alice.tenant, user=user, role=Role.VIEWER)
     return Cast(alice, bob, charlie)
+
+
+def api_of(tenant: Tenant, *scopes: str) -> Api:
+    """The management API, asked with a new key of the tenant."""
+    issued = issue_key(tenant_id=tenant.pk, name="test", scopes=scopes, actor="test", now=utc_now())
+    return Api(secret=issued.secret)

@@ -9,14 +9,9 @@ from django.db import DatabaseError, IntegrityError, connection, transaction
 from noburn.kit import ids
 from tenants.models import ApiKey, AuditEntry, EndUser, Member, Project, Role, Tenant, User
 from tenants.services import audit
+from tenants.services.projects import InvalidProject, create_project
 from tenants.services.signals import policy_changed
-from tenants.services.tenants import (
-    InvalidTenant,
-    TenantNotFound,
-    create_project,
-    create_tenant,
-    lock_tenant,
-)
+from tenants.services.tenants import InvalidTenant, TenantNotFound, create_tenant, lock_tenant
 from tests.tenants.cast import ACTOR, NOW, Cast, make_tenant, unique
 
 pytestmark = pytest.mark.real_db
@@ -93,7 +88,7 @@ class TestCreateProject:
     def test_refuses_a_slug_that_is_taken_here_but_not_elsewhere(self, cast: Cast) -> None:
         create_project(tenant_id=cast.tenant.pk, slug="web", name="Web", actor=ACTOR, now=NOW)
         create_project(tenant_id=cast.charlie.tenant.pk, slug="web", name="Web", actor=ACTOR, now=NOW)
-        with pytest.raises(InvalidTenant, match="slug: is taken"):
+        with pytest.raises(InvalidProject, match="slug: is taken"):
             create_project(tenant_id=cast.tenant.pk, slug="web", name="Web", actor=ACTOR, now=NOW)
 
     def test_refuses_an_unknown_tenant(self) -> None:

@@ -365,7 +365,7 @@ class TestQuestion:
         assert (answer.status, answer.kind) == (400, "invalid-request")
 
     def test_of_a_project_s_key_is_about_its_project_alone(self, alice: Account) -> None:
-        from tenants.services.tenants import create_project
+        from tenants.services.projects import create_project
 
         web = create_project(
             tenant_id=alice.tenant_id, slug="web", name="Web", actor="test", now=datetime.now(UTC)

@@ -1,0 +1,43 @@
+"""Filters of lists: declared, strict about their values and about names that nobody knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from django.db.models import QuerySet
+from django_filters.rest_framework import DjangoFilterBackend
+from rest_framework.request import Request
+
+from noburn.kit.problems import FieldError, Invalid
+from noburn.kit.rest.pages import PARAMETERS
+
+COMMON: Final = PARAMETERS | {"fields", "format"}
+"""Parameters that every list takes beside its filters."""
+
+
+def require_known(request: Request, known: Iterable[str]) -> None:
+    """Raises Invalid for each query parameter that is not among `known`, or is given twice."""
+    names = frozenset(known)
+    errors = []
+    for name, values in request.query_params.lists():
+        if name not in names:
+            errors.append(FieldError(name, f"is not a parameter here; there are {', '.join(sorted(names))}"))
+        elif len(values) > 1:
+            errors.append(FieldError(name, "may be given once"))
+        elif "\x00" in values[0]:
+            errors.append(FieldError(name, "must not hold null characters"))
+    if errors:
+        raise Invalid(errors)
+
+
+class Filters(DjangoFilterBackend):
+    """Applies a view's `filterset_class`. A misspelt filter is an error: it would else answer with everything."""
+
+    def filter_queryset(self, request: Request, queryset: QuerySet[Any], view: Any) -> QuerySet[Any]:
+        """Returns the rows that every filter lets through."""
+        filterset = self.get_filterset(request, queryset, view)
+        names = set(filterset.filters) if filterset is not None else set()
+        require_known(request, names | COMMON)
+        result: QuerySet[Any] = super().filter_queryset(request, queryset, view)
+        return result

@@ -1,0 +1,20 @@
+"""What a client is answered in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework.exceptions import NotAcceptable
+from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.request import Request
+
+
+class Negotiation(DefaultContentNegotiation):
+    """Answers in what the client accepts if it can, else in the first that it knows: a refusal helps nobody."""
+
+    def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
+        """Returns a renderer and its media type."""
+        try:
+            return super().select_renderer(request, renderers, format_suffix)
+        except NotAcceptable:
+            return renderers[0], renderers[0].media_type

@@ -1,0 +1,88 @@
+"""Serializers' manners: unknown fields are errors, a caller may choose fields, a batch names its items."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+from rest_framework import serializers
+
+from noburn.kit.problems import FieldError, Invalid
+
+ITEMS_MAX: Final = 1_000
+"""The most items of one batch."""
+
+
+class Strict(serializers.Serializer[Any]):
+    """Input in which an unknown field is an error: a typing error must not pass for a default."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Reads the input. Raises ValidationError with every error."""
+        errors: dict[str, Any] = {}
+        if isinstance(data, Mapping):
+            known = {name for name, field in self.fields.items() if not field.read_only}
+            errors = {str(name): ["is not a field here"] for name in data if name not in known}
+        try:
+            value = super().to_internal_value(data)
+        except serializers.ValidationError as error:
+            detail = error.detail
+            raise serializers.ValidationError(
+                {**errors, **detail} if isinstance(detail, dict) else detail
+            ) from None
+        if errors:
+            raise serializers.ValidationError(errors)
+        return value
+
+
+class Representation(serializers.Serializer[Any]):
+    """Output of which a caller may choose fields, by `fields=a,b`."""
+
+    def to_representation(self, instance: Any) -> dict[str, Any]:
+        """Spells the chosen fields, or all."""
+        whole: dict[str, Any] = super().to_representation(instance)
+        top = self.parent is None or self.parent.parent is None
+        chosen = self.context.get("fields") if top else None
+        return whole if chosen is None else {name: value for name, value in whole.items() if name in chosen}
+
+
+def read_fields(
+    params: Mapping[str, str], serializer: type[serializers.BaseSerializer[Any]]
+) -> frozenset[str] | None:
+    """Reads `fields`; None when all are wanted. Raises Invalid for one that the representation has not."""
+    text = params.get("fields")
+    if text is None:
+        return None
+    known = getattr(serializer(), "fields", {})
+    chosen = frozenset(name.strip() for name in text.split(","))
+    if unknown := sorted(chosen - set(known)):
+        message = f"knows no {', '.join(map(repr, unknown[:5]))}; there are {', '.join(known)}"
+        raise Invalid([FieldError("fields", message)])
+    return chosen
+
+
+class Items:
+    """Runs a batch whole and collects what is wrong with each item; nothing counts unless all of it does.
+
+    Use inside the transaction of the batch: `with items.at(3): service(...)`, and `items.done()` at the end.
+    """
+
+    def __init__(self) -> None:
+        self._errors: list[FieldError] = []
+
+    @contextmanager
+    def at(self, index: int) -> Iterator[None]:
+        """Runs one item; what its service finds wrong is told under `items[index]`."""
+        try:
+            yield
+        except Invalid as error:
+            self._errors += [FieldError(f"items[{index}].{e.field}", e.message) for e in error.errors]
+
+    def wrong(self, index: int, field: str, message: str) -> None:
+        """Notes an error of an item."""
+        self._errors.append(FieldError(f"items[{index}].{field}", message))
+
+    def done(self) -> None:
+        """Raises Invalid with every error there was."""
+        if self._errors:
+            raise Invalid(self._errors)
