@@ -24,7 +24,8 @@ USD_PATTERN: Final = r"^(0|[1-9][0-9]{0,11})(\.[0-9]{1,9})?$"
 REASONS: Final[Mapping[str, str]] = {
     "invalid-request": "Some fields are not valid.",
     "idempotency-key-missing": "Every POST needs an Idempotency-Key header.",
-    "invalid-authorization": "authorization: it was altered, or cut short.",
+    "invalid-authorization": "authorization: no authorization of this tenant: it was altered, cut off, or made for "
+    "somebody else.",
     "unauthorized": "Send the API key as `Authorization: Bearer nb_live_…`.",
     "forbidden-scope": "This API key lacks the scope 'read'.",
     "not-found": "There is nothing of this id.",

@@ -94,7 +94,14 @@ DECISIONS: Final[dict[str, dict[str, Any]]] = {
     },
     "budget_busy": {
         "summary": "It would fit, but for holds in flight",
-        "value": {**_REFUSED, "reason": "budget_busy", "alternatives": [], "retry_after_ms": 1500},
+        "value": {
+            **_REFUSED,
+            "reason": "budget_busy",
+            "fits_max_output_tokens": 500,
+            "budget": {**MONTH, "limit_usd": "0.0006", "remaining_usd": "0.00012"},
+            "alternatives": [],
+            "retry_after_ms": 100,
+        },
     },
     "price_unknown": {
         "summary": "Nobody knows what it costs",
@@ -176,7 +183,8 @@ BATCH_ANSWERS: Final[dict[str, dict[str, Any]]] = {
                         "type": "/docs/problems/invalid-authorization",
                         "title": "The authorization is not one of ours",
                         "status": 400,
-                        "detail": "authorization: not an authorization of noburn.",
+                        "detail": "authorization: no authorization of this tenant: it was altered, cut off, or "
+                        "made for somebody else.",
                         "instance": "urn:request:5925b37686d9071a",
                     },
                 },
