@@ -48,6 +48,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 BODY_MAX: Final = 65_536
 BATCH_BODY_MAX: Final = 4_194_304
 KEY_CHARS_MAX: Final = 255
+QUERY_FIELDS_MAX: Final = 50
 DIGESTS_MAX: Final = 4096
 
 _encode = msgspec.json.Encoder().encode
@@ -67,8 +68,13 @@ class Request:
 
     @property
     def query(self) -> dict[str, str]:
-        """The parameters of the address."""
-        return dict(parse_qsl(self._query.decode("latin-1"), max_num_fields=50))
+        """The parameters of the address. Raises ProblemError for more than QUERY_FIELDS_MAX."""
+        try:
+            return dict(parse_qsl(self._query.decode("latin-1"), max_num_fields=QUERY_FIELDS_MAX))
+        except ValueError as error:
+            raise ProblemError(
+                problem("invalid-request", f"At most {QUERY_FIELDS_MAX} parameters are read here.")
+            ) from error
 
     def check_media(self) -> None:
         """Refuses a body that says it is no JSON; one that says nothing is read as JSON. Raises ProblemError."""
@@ -325,9 +331,11 @@ class GatewayApp:
 
     async def _remaining(self, request: Request) -> Answer:
         snapshot, key = await self._key(request, scope="read")
-        standings = await self._plane.holds.standings(
-            snapshot, reads.attribution_of(request.query, snapshot, key)
-        )
+        who = reads.attribution_of(request.query, snapshot, key)
+        try:
+            standings = await self._plane.holds.standings(snapshot, who)
+        except TooManyBudgets as error:
+            raise ProblemError(problem("too-many-budgets", detail=f"{error}.")) from error
         return _json(reads.remaining_answer(standings))
 
     async def _prices(self, request: Request) -> Answer:

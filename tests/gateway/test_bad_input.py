@@ -300,6 +300,18 @@ class TestRemaining:
         assert_problem(answer, 400, "invalid-request")
         assert set(answer.fields) == {"colour", "customer", "project"}
 
+    def test_of_fifty_one_parameters_is_refused(self, alice: Account) -> None:
+        many = "&".join(f"p{number}=1" for number in range(51))
+        for path in ("/v1/remaining", "/v1/prices"):
+            answer = alice.world.request("GET", f"{path}?{many}", secret=alice.secret)
+            assert_problem(answer, 400, "invalid-request")
+
+    def test_under_seventeen_budgets_says_so(self, alice: Account) -> None:
+        for number in range(17):
+            alice.budget(f"b{number}", "$1", subject="acme")
+        answer = alice.world.request("GET", "/v1/remaining?customer=acme", secret=alice.secret)
+        assert_problem(answer, 422, "too-many-budgets")
+
     def test_shows_the_tightest_budget_first(self, alice: Account) -> None:
         alice.budget("all", "$10", scope="tenant")
         alice.budget("acme", "$1")
