@@ -16,9 +16,37 @@ PROJECT: Final = "prj"
 MEMBER: Final = "mem"
 CUSTOMER: Final = "cus"
 API_KEY: Final = "key"
+AUDIT_ENTRY: Final = "aud"
 BUDGET: Final = "bud"
 HOLD: Final = "hold"
-PREFIXES: Final = frozenset({TENANT, PROJECT, MEMBER, CUSTOMER, API_KEY, BUDGET, HOLD})
+BUDGET_OVERRIDE: Final = "ovr"
+BUDGET_INCREASE: Final = "inc"
+PRICE_OVERRIDE: Final = "pov"
+PRICE_PROPOSAL: Final = "prp"
+WEBHOOK_ENDPOINT: Final = "whe"
+ALERT_EMAIL: Final = "eml"
+ALERT: Final = "alr"
+DELIVERY: Final = "dlv"
+PREFIXES: Final = frozenset(
+    {
+        TENANT,
+        PROJECT,
+        MEMBER,
+        CUSTOMER,
+        API_KEY,
+        AUDIT_ENTRY,
+        BUDGET,
+        HOLD,
+        BUDGET_OVERRIDE,
+        BUDGET_INCREASE,
+        PRICE_OVERRIDE,
+        PRICE_PROPOSAL,
+        WEBHOOK_ENDPOINT,
+        ALERT_EMAIL,
+        ALERT,
+        DELIVERY,
+    }
+)
 
 BODY_LENGTH: Final = 26
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"

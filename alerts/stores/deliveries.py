@@ -1,0 +1,64 @@
+"""Claims due deliveries by a lease. PostgreSQL is the truth; a hint from the broker only makes somebody look."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db import connection
+
+# Some of each destination's, so that one with thousands waiting, or a slow one, does not keep the others' back.
+_CLAIM = """
+WITH waiting AS (
+    SELECT DISTINCT destination_id FROM alerts_delivery WHERE state = 'pending' AND next_attempt_at <= %(now)s),
+chosen AS (
+    SELECT due.id FROM waiting w CROSS JOIN LATERAL (
+        SELECT id, next_attempt_at FROM alerts_delivery
+        WHERE destination_id = w.destination_id AND state = 'pending' AND next_attempt_at <= %(now)s
+        ORDER BY next_attempt_at, id LIMIT %(each)s FOR UPDATE SKIP LOCKED) AS due
+    ORDER BY due.next_attempt_at, due.id LIMIT %(batch)s),
+claimed AS (
+    UPDATE alerts_delivery d SET claim = %(claim)s, next_attempt_at = %(until)s, attempts = d.attempts + 1,
+        tries = d.tries + 1
+    FROM chosen WHERE d.id = chosen.id
+    RETURNING d.id, d.tenant_id, d.attempts),
+begun AS (
+    INSERT INTO alerts_attempt (id, tenant_id, delivery_id, number, started_at, ok)
+    SELECT gen_random_uuid(), tenant_id, id, attempts, %(now)s, false FROM claimed)
+SELECT id FROM claimed
+"""
+
+
+def claim(*, claim: UUID, batch: int, each: int, now: datetime, lease: timedelta) -> list[UUID]:
+    """Takes up to `batch` due deliveries, at most `each` of one destination; returns their ids.
+
+    They come due again when the lease ends, unless somebody wrote what became of them.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _CLAIM, {"claim": claim, "batch": batch, "each": each, "now": now, "until": now + lease}
+        )
+        return [row[0] for row in cursor.fetchall()]
+
+
+def prune(*, deliveries_before: datetime, now: datetime, batch: int) -> int:
+    """Deletes one batch of old deliveries with their attempts, and of alerts past `keep_until`; returns how many rows.
+
+    An alert goes only when none of its deliveries is left.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """WITH old AS (SELECT id FROM alerts_delivery WHERE created_at < %s AND state <> 'pending'
+                ORDER BY created_at LIMIT %s FOR UPDATE SKIP LOCKED),
+            history AS (DELETE FROM alerts_attempt a USING old WHERE a.delivery_id = old.id)
+            DELETE FROM alerts_delivery d USING old WHERE d.id = old.id""",
+            [deliveries_before, batch],
+        )
+        gone = cursor.rowcount
+        cursor.execute(
+            """DELETE FROM alerts_alert a WHERE a.id IN (SELECT o.id FROM alerts_alert o WHERE o.keep_until < %s
+                AND NOT EXISTS (SELECT 1 FROM alerts_delivery d WHERE d.alert_id = o.id)
+                ORDER BY o.keep_until LIMIT %s FOR UPDATE SKIP LOCKED)""",
+            [now, batch],
+        )
+        return int(gone) + int(cursor.rowcount)
