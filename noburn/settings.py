@@ -163,10 +163,21 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "noburn.kit.rest.negotiation.Negotiation",
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "noburn.openapi.operations.ManagementSchema",
     "EXCEPTION_HANDLER": "noburn.kit.rest.handler.handle",
     "UNAUTHENTICATED_USER": None,
     "COERCE_DECIMAL_TO_STRING": True,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "noburn",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SERVERS": [{"url": BASE_URL, "description": "This installation."}],
+    "SCHEMA_PATH_PREFIX": "/v1/",
+    # What a PATCH may hold is a serializer of its own here, in which nothing is required.
+    "COMPONENT_SPLIT_PATCH": False,
+    # No components for enumerations: their names would be guessed, and change when another field is added.
+    "POSTPROCESSING_HOOKS": ["noburn.openapi.document.join"],
 }
 
 _secure = _base.scheme == "https"

@@ -6,11 +6,13 @@ from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
 from noburn import pages
+from noburn.openapi.views import show_document
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", pages.home, name="home"),
     path("docs/problems/<slug:slug>", pages.problem_page, name="problem"),
     path("v1/", include("tenants.api.urls")),
+    path("v1/openapi.json", show_document, name="openapi"),
     path("admin/", admin.site.urls),
 ]
 handler404 = pages.not_found

@@ -117,6 +117,7 @@ class KeysetPages(BasePagination):
                 "next_cursor": {
                     "type": "string",
                     "nullable": True,
+                    "example": None,
                     "description": "Send it as `cursor` for the next page; null after the last.",
                 },
             },

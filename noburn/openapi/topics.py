@@ -1,0 +1,50 @@
+"""The topics by which the document groups its operations."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from budgets.gateway.openapi import TAGS as GATEWAY_TAGS
+
+_BY_SEGMENT: Final = {
+    "tenant": "Tenant",
+    "projects": "Projects",
+    "members": "Members",
+    "customers": "Customers",
+    "api-keys": "API keys",
+    "budgets": "Budgets",
+    "price-overrides": "Prices",
+    "usage": "Usage",
+    "ledger": "Usage",
+    "decisions": "Usage",
+    "audit": "Audit",
+    "alerts": "Alerts",
+    "alert-rules": "Alerts",
+    "alert-channels": "Alerts",
+    "alert-deliveries": "Alerts",
+    "webhook-endpoints": "Alerts",
+    "openapi.json": "This document",
+}
+"""The topic of a path, by its first word after /v1/."""
+
+DESCRIPTIONS: Final = {
+    **GATEWAY_TAGS,
+    "Budgets": "Limits per customer, user, project and so on; overrides for single subjects, and temporary increases.",
+    "Customers": "The tenant's end customers. Those that calls name are made on their first use.",
+    "Projects": "The tenant's applications.",
+    "Usage": "What was spent, each entry of the ledger, and each decision with its reason.",
+    "Prices": "Negotiated prices beside the price book.",
+    "API keys": "Credentials of programs. A key's secret is shown once, when it is made.",
+    "Members": "People at the tenant and their roles.",
+    "Alerts": "What is told to whom, and what became of each message.",
+    "Audit": "Who changed what, with what was before and after.",
+    "Tenant": "The tenant itself.",
+    "This document": "The document that you read.",
+}
+"""What each topic is about, in the order in which documentation shows them."""
+
+
+def tag_of(path: str) -> str:
+    """The topic of a path of the management API; the path's own word for one that nobody listed."""
+    segment = path.removeprefix("/v1/").split("/")[0]
+    return _BY_SEGMENT.get(segment, segment)
