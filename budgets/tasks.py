@@ -9,8 +9,11 @@ from typing import TypeVar
 
 from celery import shared_task
 from django.conf import settings
+from django.db import OperationalError
 
+from budgets.services import increases
 from budgets.services.operations import Operations, RedisUnavailable, StorageUnavailable
+from noburn.kit.clock import utc_now
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +65,22 @@ def make_partitions() -> None:
     _run(lambda operations: operations.make_partitions(PARTITION_MONTHS_AHEAD))
 
 
+@shared_task(name="budgets.turn_increases", queue="default", ignore_result=True)
+def turn_increases() -> None:
+    """Tells counters of increases that have started or ended."""
+    try:
+        turned = increases.turn_increases(now=utc_now())
+    except OperationalError as error:
+        log.warning("increases were not turned: %s", error)
+        return
+    if turned.started or turned.ended:
+        log.info("increases: %s", turned)
+
+
 BEAT = {
     # A sweep that waited in the queue for its whole period is worth nothing any more.
     "budgets.sweep": {"task": "budgets.sweep", "schedule": 2.0, "options": {"expires": 4}},
+    "budgets.turn_increases": {"task": "budgets.turn_increases", "schedule": 5.0, "options": {"expires": 10}},
     "budgets.clean_up": {"task": "budgets.clean_up", "schedule": 60.0, "options": {"expires": 60}},
     "budgets.release": {"task": "budgets.release", "schedule": 60.0, "options": {"expires": 60}},
     "budgets.make_partitions": {"task": "budgets.make_partitions", "schedule": 86_400.0},

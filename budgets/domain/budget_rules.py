@@ -18,6 +18,7 @@ BUDGETS_MAX: Final = 1_000
 LIMIT_USD_MAX: Final = 9_000_000
 COUNT_MAX: Final = 2**53
 SUBJECT_LENGTH_MAX: Final = 200
+REASON_LENGTH_MAX: Final = 500
 THRESHOLDS_MAX: Final = 10
 DEFAULT_THRESHOLDS: Final = (50, 80, 100)
 ANCHORED: Final = frozenset({WindowKind.MONTH, WindowKind.QUARTER})
@@ -26,18 +27,23 @@ _TAG = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 _COUNT = re.compile(r"0|[1-9][0-9]{0,16}", re.ASCII)
 
 
+def amount_field(metric: str) -> str:
+    """Returns the wire name of an amount in this metric: amount_usd, amount_tokens or amount_requests."""
+    return f"amount_{metric}"
+
+
 def limit_field(metric: str) -> str:
     """Returns the wire name of a limit in this metric: limit_usd, limit_tokens or limit_requests."""
     return f"limit_{metric}"
 
 
-def parse_limit(metric: str, limit: Decimal | int | str) -> int:
+def parse_limit(metric: str, limit: Decimal | int | str, *, field: str | None = None) -> int:
     """Returns a limit in the metric's smallest unit: nano-USD, tokens or requests.
 
     USD may have up to nine places and is at most 9,000,000; counts are whole. A float is refused: it could not
-    say what was meant. Raises BadAmount, with the wire name of the limit.
+    say what was meant. Raises BadAmount with `field`, which is the limit's name on the wire unless it is given.
     """
-    field = limit_field(metric)
+    field = field or limit_field(metric)
     if isinstance(limit, bool | float) or not isinstance(limit, Decimal | int | str):
         raise BadAmount(field, "must be a decimal number or string, not a float")
     if isinstance(limit, Decimal):
@@ -67,6 +73,13 @@ def choice_errors(field: str, value: str | None, choices: Iterable[str]) -> list
     if value is None or value in known:
         return []
     return [FieldError(field, f"must be one of {', '.join(known)}")]
+
+
+def reason_errors(reason: str) -> list[FieldError]:
+    """Returns what is wrong with the reason that a person gives for a change."""
+    if not reason.strip() or len(reason) > REASON_LENGTH_MAX or not reason.isprintable():
+        return [FieldError("reason", f"must be 1 to {REASON_LENGTH_MAX} printable characters")]
+    return []
 
 
 def name_errors(name: str) -> list[FieldError]:

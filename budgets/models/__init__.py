@@ -3,17 +3,20 @@
 from budgets.models.budgets import (
     LIMIT_MAX,
     Budget,
+    BudgetIncrease,
     BudgetOverride,
     Estimate,
     OnEpochClose,
     OnExpiry,
     PolicySnapshot,
 )
+from budgets.models.price_overrides import PriceOverride, PriceProposal, ProposalState
 from budgets.models.prices import PriceBookVersion, PriceModel, PriceProvider, PriceRow
 
 __all__ = [
     "LIMIT_MAX",
     "Budget",
+    "BudgetIncrease",
     "BudgetOverride",
     "Estimate",
     "OnEpochClose",
@@ -21,6 +24,9 @@ __all__ = [
     "PolicySnapshot",
     "PriceBookVersion",
     "PriceModel",
+    "PriceOverride",
+    "PriceProposal",
     "PriceProvider",
     "PriceRow",
+    "ProposalState",
 ]

@@ -157,6 +157,75 @@ class BudgetOverride(TenantOwned):
         return f"{self.subject}: {self.limit}"
 
 
+class BudgetIncrease(TenantOwned):
+    """So much more than the limit for a while: `amount` is in the budget's unit, in force in [starts_at, ends_at).
+
+    `subject` is EACH for every subject of the budget. `started_at` and `ended_at` say when counters were told
+    (`budgets.services.increases`): an increase counts no more once it is marked as ended, whatever clocks do.
+    """
+
+    budget = models.ForeignKey(
+        Budget, on_delete=models.PROTECT, related_name="increases", db_constraint=False, db_index=False
+    )
+    subject = models.CharField(max_length=300)
+    amount = models.BigIntegerField()
+    starts_at = models.DateTimeField()
+    ends_at = models.DateTimeField()
+    reason = models.CharField(max_length=500)
+    created_by = models.CharField(max_length=200)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    started_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+    cancelled_at = models.DateTimeField(null=True, blank=True)
+    cancelled_by = models.CharField(max_length=200, blank=True, default="")
+
+    OPEN = models.Q(ended_at__isnull=True, cancelled_at__isnull=True)
+
+    class Meta:
+        constraints = [
+            *TenantOwned.Meta.constraints,
+            models.CheckConstraint(
+                condition=models.Q(amount__gte=1, amount__lte=LIMIT_MAX), name="budgets_budgetincrease_amount"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(ends_at__gt=models.F("starts_at")), name="budgets_budgetincrease_period"
+            ),
+            models.CheckConstraint(
+                condition=~models.Q(subject="") & ~models.Q(reason=""), name="budgets_budgetincrease_texts"
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["tenant", "budget", "created_at", "id"], name="budgets_increase_of_budget"),
+            models.Index(
+                fields=["tenant", "budget", "subject"],
+                name="budgets_increase_open",
+                condition=models.Q(ended_at__isnull=True, cancelled_at__isnull=True),
+            ),
+            models.Index(
+                fields=["ends_at"],
+                name="budgets_increase_to_end",
+                condition=models.Q(ended_at__isnull=True, cancelled_at__isnull=True),
+            ),
+            models.Index(
+                fields=["starts_at"],
+                name="budgets_increase_to_start",
+                condition=models.Q(started_at__isnull=True, ended_at__isnull=True, cancelled_at__isnull=True),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.subject}: +{self.amount}"
+
+    @property
+    def state(self) -> str:
+        """scheduled, active, ended or cancelled, as counters were told."""
+        if self.cancelled_at is not None:
+            return "cancelled"
+        if self.ended_at is not None:
+            return "ended"
+        return "scheduled" if self.started_at is None else "active"
+
+
 class PolicySnapshot(models.Model):
     """A tenant's compiled policy as msgpack (`budgets.domain.policy`), and the version that calls carry."""
 
@@ -174,6 +243,7 @@ class PolicySnapshot(models.Model):
 __all__ = [
     "LIMIT_MAX",
     "Budget",
+    "BudgetIncrease",
     "BudgetOverride",
     "Estimate",
     "OnEpochClose",

@@ -1,4 +1,4 @@
-"""Budgets: created, edited, overridden for single subjects, archived. Every edit publishes the policy anew."""
+"""Budgets: created, edited, archived, one or many at once. Every edit publishes the policy anew."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from dataclasses import fields as dataclass_fields
 from datetime import datetime
 from decimal import Decimal
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -25,11 +26,11 @@ from budgets.domain.budget_rules import (
     window_errors,
 )
 from budgets.domain.policy import EACH, Action, Metric, Scope, WindowKind
-from budgets.models import Budget, BudgetOverride, Estimate, OnEpochClose, OnExpiry
+from budgets.models import Budget, Estimate, OnEpochClose, OnExpiry
 from budgets.services.policy import publish
 from noburn.kit import ids
 from noburn.kit.money import BadAmount
-from noburn.kit.problems import FieldError, Invalid
+from noburn.kit.problems import FieldError, Invalid, Missing
 from tenants.domain.time_zones import is_time_zone
 from tenants.models import ApiKey, Project
 from tenants.services import audit
@@ -43,12 +44,8 @@ class InvalidBudget(Invalid):
     """A budget, edit or override that breaks rules; `errors` names every one."""
 
 
-class BudgetNotFound(LookupError):
+class BudgetNotFound(Missing):
     """The tenant has no such budget, or it is archived."""
-
-
-class OverrideNotFound(LookupError):
-    """The budget has no override for this subject."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +87,7 @@ class NewBudget:
             errors += name_errors(self.name)
         if self.time_zone is not None and not is_time_zone(self.time_zone):
             errors.append(FieldError("time_zone", "must be an IANA time zone such as Europe/Berlin"))
-        return errors + _limit_errors(self.metric, self.limit)
+        return errors + limit_errors(self.metric, self.limit)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,8 +114,18 @@ class BudgetChanges:
         if self.thresholds is not None:
             errors += thresholds_errors(self.thresholds)
         if self.limit is not None:
-            errors += _limit_errors(metric, self.limit)
+            errors += limit_errors(metric, self.limit)
         return errors
+
+    def apply(self, budget: Budget) -> None:
+        """Writes the changes, which have no errors, into a budget that the caller saves."""
+        for field in dataclass_fields(self):
+            value = getattr(self, field.name)
+            if value is None:
+                continue
+            if field.name == "limit":
+                value = parse_limit(budget.metric, value)
+            setattr(budget, field.name, list(value) if field.name == "thresholds" else value)
 
 
 def create_budget(*, tenant_id: UUID, budget: NewBudget, actor: str, now: datetime) -> Budget:
@@ -126,35 +133,14 @@ def create_budget(*, tenant_id: UUID, budget: NewBudget, actor: str, now: dateti
 
     Made inside its window it begins with what the ledger holds for that window.
     """
-    errors = budget.errors()
     with transaction.atomic():
         lock_tenant(tenant_id=tenant_id)
-        if not errors:
-            errors = _reference_errors(tenant_id, budget)
+        errors = budget.errors() or References(tenant_id).errors(budget)
         if errors:
             raise InvalidBudget(errors)
-        limit = parse_limit(budget.metric, budget.limit)
-        made = Budget.objects.create(
-            id=ids.new_uuid(now),
-            tenant_id=tenant_id,
-            name=budget.name or _default_name(budget, limit),
-            scope=budget.scope,
-            subject=budget.subject,
-            tag=(budget.tag or budget.subject.partition("=")[0]) if budget.scope == Scope.TAG else None,
-            metric=budget.metric,
-            window=budget.window,
-            anchor_day=budget.anchor_day,
-            time_zone=budget.time_zone,
-            limit=limit,
-            action=budget.action,
-            estimate=budget.estimate,
-            on_expiry=budget.on_expiry,
-            on_epoch_close=budget.on_epoch_close,
-            thresholds=list(budget.thresholds),
-            effective_at=now,
-            created_at=now,
-        )
-        _record(made, "budget.create", actor=actor, now=now, after=_seen(made))
+        made = built(tenant_id, budget, now)
+        made.save(force_insert=True)
+        record_budget(made, "budget.create", actor=actor, now=now, after=seen(made))
         publish(tenant_id=tenant_id, now=now)
     return made
 
@@ -168,105 +154,41 @@ def edit_budget(
     """
     with transaction.atomic():
         lock_tenant(tenant_id=tenant_id)
-        budget = _get(tenant_id, budget_id)
+        budget = find_budget(tenant_id, budget_id)
         errors = changes.errors(budget.metric)
         if errors:
             raise InvalidBudget(errors)
-        before = _seen(budget)
-        for field in dataclass_fields(changes):
-            value = getattr(changes, field.name)
-            if value is None:
-                continue
-            if field.name == "limit":
-                value = parse_limit(budget.metric, value)
-            setattr(budget, field.name, list(value) if field.name == "thresholds" else value)
-        after = _seen(budget)
-        if after == before:
-            return budget
-        _bump(budget, "budget.edit", actor=actor, now=now, before=before, after=after)
+        before = seen(budget)
+        changes.apply(budget)
+        after = seen(budget)
+        if after != before:
+            save_next_version(budget, "budget.edit", actor=actor, now=now, before=before, after=after)
     return budget
-
-
-def set_override(
-    *, tenant_id: UUID, budget_id: UUID, subject: str, limit: Limit, actor: str, now: datetime
-) -> BudgetOverride:
-    """Gives one subject of a template its own limit. Raises TenantNotFound, BudgetNotFound, InvalidBudget.
-
-    `subject` is one of the budget's scope; for a tag it may be the value or `name=value`.
-    """
-    with transaction.atomic():
-        lock_tenant(tenant_id=tenant_id)
-        budget = _get(tenant_id, budget_id)
-        subject = _override_subject(budget, subject)
-        errors = _limit_errors(budget.metric, limit)
-        if budget.subject != EACH or budget.scope == Scope.TENANT:
-            errors.append(FieldError("budget", "has one subject; edit its limit instead"))
-        else:
-            named = f"{budget.tag}={subject}" if budget.scope == Scope.TAG else subject
-            errors += subject_errors(budget.scope, named, budget.tag)
-            if subject == EACH:
-                errors.append(FieldError("subject", "must name one subject, not *"))
-        if errors:
-            raise InvalidBudget(errors)
-        amount = parse_limit(budget.metric, limit)
-        override = BudgetOverride.objects.filter(
-            tenant_id=tenant_id, budget_id=budget_id, subject=subject
-        ).first()
-        before = None
-        if override is None:
-            override = BudgetOverride(
-                id=ids.new_uuid(now), tenant_id=tenant_id, budget_id=budget_id, subject=subject, version=0
-            )
-        elif override.limit == amount:
-            return override
-        else:
-            before = _override_seen(budget, override)
-        override.limit = amount
-        override.version += 1
-        override.updated_at = now
-        override.save()
-        after = _override_seen(budget, override)
-        _bump(budget, "budget.set_override", actor=actor, now=now, before=before, after=after)
-    return override
-
-
-def remove_override(*, tenant_id: UUID, budget_id: UUID, subject: str, actor: str, now: datetime) -> None:
-    """Puts a subject back under the template's limit. Raises TenantNotFound, BudgetNotFound, OverrideNotFound."""
-    with transaction.atomic():
-        lock_tenant(tenant_id=tenant_id)
-        budget = _get(tenant_id, budget_id)
-        override = BudgetOverride.objects.filter(
-            tenant_id=tenant_id, budget_id=budget_id, subject=_override_subject(budget, subject)
-        ).first()
-        if override is None:
-            raise OverrideNotFound(subject)
-        before = _override_seen(budget, override)
-        override.delete()
-        _bump(budget, "budget.remove_override", actor=actor, now=now, before=before, after=None)
 
 
 def archive_budget(*, tenant_id: UUID, budget_id: UUID, actor: str, now: datetime) -> Budget:
     """Ends a budget: it counts and refuses nothing from the next policy on. Raises TenantNotFound, BudgetNotFound.
 
-    Its history stays, and so do its overrides.
+    Its history stays, and so do its overrides and increases.
     """
     with transaction.atomic():
         lock_tenant(tenant_id=tenant_id)
-        budget = _get(tenant_id, budget_id)
-        before = _seen(budget)
+        budget = find_budget(tenant_id, budget_id)
+        before = seen(budget)
         budget.archived_at = now
-        _bump(budget, "budget.archive", actor=actor, now=now, before=before, after=_seen(budget))
+        save_next_version(budget, "budget.archive", actor=actor, now=now, before=before, after=seen(budget))
     return budget
 
 
-def _get(tenant_id: UUID, budget_id: UUID) -> Budget:
+def find_budget(tenant_id: UUID, budget_id: UUID) -> Budget:
+    """Returns a live budget of the tenant. Raises BudgetNotFound."""
     budget = Budget.objects.filter(tenant_id=tenant_id, pk=budget_id, archived_at__isnull=True).first()
     if budget is None:
         raise BudgetNotFound(str(budget_id))
     return budget
 
 
-def _bump(
+def save_next_version(
     budget: Budget,
     action: str,
     *,
@@ -278,11 +200,11 @@ def _bump(
     """Saves a budget under its next version, so that gateways refresh its counters, and publishes it."""
     budget.version += 1
     budget.save()
-    _record(budget, action, actor=actor, now=now, before=before, after=after)
+    record_budget(budget, action, actor=actor, now=now, before=before, after=after)
     publish(tenant_id=budget.tenant_id, now=now)
 
 
-def _record(
+def record_budget(
     budget: Budget,
     action: str,
     *,
@@ -291,6 +213,7 @@ def _record(
     before: Mapping[str, Any] | None = None,
     after: Mapping[str, Any] | None = None,
 ) -> None:
+    """Writes what happened to a budget into the audit log."""
     audit.record(
         tenant_id=budget.tenant_id,
         actor=actor,
@@ -302,11 +225,12 @@ def _record(
     )
 
 
-def _limit_errors(metric: str, limit: Limit) -> list[FieldError]:
+def limit_errors(metric: str, limit: Limit, *, field: str | None = None) -> list[FieldError]:
+    """Returns what is wrong with a limit; `field` is its name on the wire, if it is not the limit's own."""
     if metric not in list(Metric):
         return []  # Named already; its limit has no unit yet.
     try:
-        parse_limit(metric, limit)
+        parse_limit(metric, limit, field=field)
     except BadAmount as bad:
         return [FieldError(bad.field, bad.message)]
     return []
@@ -323,29 +247,61 @@ def _choices_errors(
     ]
 
 
-def _reference_errors(tenant_id: UUID, budget: NewBudget) -> list[FieldError]:
-    """Returns what is wrong with a budget in the light of what the tenant has."""
-    errors = []
-    if budget.subject != EACH and budget.scope == Scope.PROJECT:
-        if not Project.objects.filter(tenant_id=tenant_id, slug=budget.subject).exists():
-            errors.append(FieldError("subject", "must be the slug of a project of the tenant, or *"))
-    elif budget.subject != EACH and budget.scope == Scope.API_KEY:
-        try:
-            key_id = ids.decode(ids.API_KEY, budget.subject)
-        except ids.BadId:
-            key_id = None
-        if key_id is None or not ApiKey.objects.filter(tenant_id=tenant_id, pk=key_id).exists():
+class References:
+    """What the budgets of a tenant may refer to, and how many there are: read once for many new ones."""
+
+    def __init__(self, tenant_id: UUID) -> None:
+        self._tenant_id = tenant_id
+        self.live = Budget.objects.filter(tenant_id=tenant_id, archived_at__isnull=True).count()
+
+    @cached_property
+    def _projects(self) -> frozenset[str]:
+        return frozenset(Project.objects.filter(tenant_id=self._tenant_id).values_list("slug", flat=True))
+
+    @cached_property
+    def _keys(self) -> frozenset[str]:
+        keys = ApiKey.objects.filter(tenant_id=self._tenant_id).values_list("pk", flat=True)
+        return frozenset(ids.encode(ids.API_KEY, key) for key in keys)
+
+    def errors(self, budget: NewBudget) -> list[FieldError]:
+        """Returns what is wrong with one more budget in the light of what the tenant has."""
+        errors = []
+        if budget.subject != EACH and budget.scope == Scope.PROJECT:
+            if budget.subject not in self._projects:
+                errors.append(FieldError("subject", "must be the slug of a project of the tenant, or *"))
+        elif budget.subject != EACH and budget.scope == Scope.API_KEY and budget.subject not in self._keys:
             errors.append(FieldError("subject", "must be the id (key_…) of an API key of the tenant, or *"))
-    if Budget.objects.filter(tenant_id=tenant_id, archived_at__isnull=True).count() >= BUDGETS_MAX:
-        errors.append(FieldError("budget", f"a tenant has at most {BUDGETS_MAX}; archive those not in use"))
-    return errors
+        if self.live >= BUDGETS_MAX:
+            errors.append(
+                FieldError("budget", f"a tenant has at most {BUDGETS_MAX}; archive those not in use")
+            )
+        return errors
 
 
-def _override_subject(budget: Budget, subject: str) -> str:
-    """Returns the subject as counters spell it: for a tag its value alone."""
-    if budget.scope == Scope.TAG and budget.tag:
-        return subject.removeprefix(f"{budget.tag}=")
-    return subject
+def built(tenant_id: UUID, budget: NewBudget, now: datetime) -> Budget:
+    """Returns a row, not saved yet, of a new budget without errors."""
+    limit = parse_limit(budget.metric, budget.limit)
+    return Budget(
+        id=ids.new_uuid(now),
+        tenant_id=tenant_id,
+        version=1,
+        name=budget.name or _default_name(budget, limit),
+        scope=budget.scope,
+        subject=budget.subject,
+        tag=(budget.tag or budget.subject.partition("=")[0]) if budget.scope == Scope.TAG else None,
+        metric=budget.metric,
+        window=budget.window,
+        anchor_day=budget.anchor_day,
+        time_zone=budget.time_zone,
+        limit=limit,
+        action=budget.action,
+        estimate=budget.estimate,
+        on_expiry=budget.on_expiry,
+        on_epoch_close=budget.on_epoch_close,
+        thresholds=list(budget.thresholds),
+        effective_at=now,
+        created_at=now,
+    )
 
 
 def _default_name(budget: NewBudget, limit: int) -> str:
@@ -357,7 +313,7 @@ def _default_name(budget: NewBudget, limit: int) -> str:
     return f"{whose}: {show_limit(budget.metric, limit)} {unit} {per}"[:200]
 
 
-def _seen(budget: Budget) -> dict[str, Any]:
+def seen(budget: Budget) -> dict[str, Any]:
     """What the audit log shows of a budget."""
     return {
         "name": budget.name,
@@ -375,11 +331,4 @@ def _seen(budget: Budget) -> dict[str, Any]:
         "on_epoch_close": budget.on_epoch_close,
         "thresholds": list(budget.thresholds),
         "archived_at": budget.archived_at.isoformat() if budget.archived_at else None,
-    }
-
-
-def _override_seen(budget: Budget, override: BudgetOverride) -> dict[str, Any]:
-    return {
-        "subject": override.subject,
-        limit_field(budget.metric): show_limit(budget.metric, override.limit),
     }

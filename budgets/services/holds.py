@@ -304,6 +304,9 @@ class Holds:
                 place = places[at]
                 need = bound.of(place.rule.metric)
                 limit, remaining = seen.get(place.counter_id, (place.rule.limit, 0))
+                if before := reply[5 + 3 * at]:
+                    # Redis holds it, from before an edit: PostgreSQL knows the limit, Redis what holds in flight take.
+                    remaining = reply[4 + 3 * at] + need + limit - before
                 fitted = need == 0 or need <= remaining
                 if not fitted and place.rule.action is Action.BLOCK:
                     return Refused(False, Standing(place, limit, remaining, fitted=False), max(0, remaining))

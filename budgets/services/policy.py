@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime, timedelta
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -93,11 +97,43 @@ def _rule(budget: Budget) -> BudgetRule:
     )
 
 
-def publish(*, tenant_id: UUID, now: datetime) -> Policy:
+_gathering: ContextVar[Mapping[UUID, list[datetime]]] = ContextVar(
+    "publications that wait", default=MappingProxyType({})
+)
+
+
+@contextmanager
+def one_publication(*, tenant_id: UUID, now: datetime) -> Iterator[None]:
+    """Makes many changes of a tenant one transaction with one publication, at its end if anything asked for one.
+
+    Inside, `publish` of this tenant only remembers; another `one_publication` of it joins this one. An exception
+    undoes every change. Raises TenantNotFound.
+    """
+    gathering = _gathering.get()
+    if tenant_id in gathering:
+        yield
+        return
+    wanted: list[datetime] = []
+    with transaction.atomic():
+        lock_tenant(tenant_id=tenant_id)
+        token = _gathering.set({**gathering, tenant_id: wanted})
+        try:
+            yield
+        finally:
+            _gathering.reset(token)
+        if wanted:
+            publish(tenant_id=tenant_id, now=now)
+
+
+def publish(*, tenant_id: UUID, now: datetime) -> None:
     """Compiles and stores the next version of a tenant's policy, in the edit's transaction if there is one.
 
-    Sends `policy_published` once that transaction has committed. Raises TenantNotFound.
+    Sends `policy_published` once that transaction has committed. Within `one_publication` this is done once, at its
+    end. Raises TenantNotFound.
     """
+    if (wanted := _gathering.get().get(tenant_id)) is not None:
+        wanted.append(now)
+        return
     with transaction.atomic():
         # Before the snapshot's row, as every edit does: two edits can then not wait for each other.
         lock_tenant(tenant_id=tenant_id)
@@ -110,7 +146,6 @@ def publish(*, tenant_id: UUID, now: datetime) -> Policy:
         transaction.on_commit(
             partial(policy_published.send_robust, sender=Policy, tenant_id=tenant_id, version=version)
         )
-    return policy
 
 
 def on_policy_changed(*, tenant_id: UUID, now: datetime, **_: Any) -> None:

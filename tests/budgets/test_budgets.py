@@ -15,13 +15,11 @@ from budgets.services.budgets import (
     BudgetNotFound,
     InvalidBudget,
     NewBudget,
-    OverrideNotFound,
     archive_budget,
     create_budget,
     edit_budget,
-    remove_override,
-    set_override,
 )
+from budgets.services.overrides import OverrideNotFound, remove_override, set_override
 from noburn.kit import ids
 from noburn.kit.money import NANO, BadAmount
 from tenants.models import AuditEntry

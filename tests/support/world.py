@@ -23,8 +23,9 @@ from budgets.domain.demands import TENANT_SUBJECT
 from budgets.gateway.app import GatewayApp
 from budgets.gateway.config import GatewayConfig
 from budgets.models import Budget
-from budgets.services.budgets import BudgetChanges, NewBudget, create_budget, edit_budget, set_override
+from budgets.services.budgets import BudgetChanges, NewBudget, create_budget, edit_budget
 from budgets.services.operations import Operations
+from budgets.services.overrides import set_override
 from budgets.services.price_seed import seed_prices
 from budgets.services.sweeping import Sweep
 from budgets.services.verification import Verification

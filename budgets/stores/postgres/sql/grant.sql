@@ -20,6 +20,21 @@ LANGUAGE sql STABLE SET search_path = public, pg_temp AS $$
         END
 $$;
 
+-- The limit of one subject of a budget at a time: its override, else the budget's own, and the increases in force; at most
+-- the largest limit. An increase that is marked as started or ended is so whatever the clock says: the mark was written
+-- together with the budget's next version, so a counter that is loaded under that version agrees with it for good.
+CREATE OR REPLACE FUNCTION nb_limit(b budgets_budget, p_subject text, p_at timestamptz) RETURNS bigint
+LANGUAGE plpgsql STABLE SET search_path = public, pg_temp AS $$
+BEGIN
+    RETURN least(9007199254740992,
+        coalesce((SELECT o.limit_amount FROM budgets_budgetoverride o
+            WHERE o.tenant_id = b.tenant_id AND o.budget_id = b.id AND o.subject = p_subject), b.limit_amount)
+        + coalesce((SELECT sum(i.amount) FROM budgets_budgetincrease i
+            WHERE i.tenant_id = b.tenant_id AND i.budget_id = b.id AND i.subject IN ('*', p_subject)
+                AND i.ended_at IS NULL AND i.cancelled_at IS NULL
+                AND (i.started_at IS NOT NULL OR i.starts_at <= p_at) AND i.ends_at > p_at), 0));
+END $$;
+
 -- Grants authority to the open epoch for all counters that the waiting calls lack; docs/escrow.md, "Asking".
 -- asks: [{tenant, shard, epoch, budget, counter, subject, starts, ends (ms, ends null: never), need, lost,
 --         chunk, used}]
@@ -66,11 +81,11 @@ BEGIN
             v_out := v_out || jsonb_build_object('counter', a.counter, 'status', 'no_budget');
             CONTINUE;
         END IF;
-        SELECT coalesce((SELECT o.limit_amount FROM budgets_budgetoverride o
-            WHERE o.tenant_id = a.tenant AND o.budget_id = a.budget AND o.subject = a.subject), b.limit_amount)
-            INTO v_limit;
         v_starts := to_timestamp(a.starts / 1000.0);
         v_ends := to_timestamp(a.ends / 1000.0);
+        -- Reckoned after the budget was read, so that a limit is never older than the version that it is kept under. Redis's
+        -- clock decides the window: ours may still be in the one before, whose increases are over where this one starts.
+        v_limit := nb_limit(b, a.subject, greatest(clock_timestamp(), v_starts));
 
         SELECT * INTO c FROM counters WHERE tenant_id = a.tenant AND counter_id = a.counter FOR UPDATE;
         IF NOT FOUND THEN
@@ -170,8 +185,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
     FROM jsonb_to_recordset(p_asks) AS a(tenant uuid, budget uuid, counter uuid, subject text, starts bigint, ends bigint)
     JOIN budgets_budget b ON b.tenant_id = a.tenant AND b.id = a.budget
     LEFT JOIN counters c ON c.tenant_id = a.tenant AND c.counter_id = a.counter
-    CROSS JOIN LATERAL (SELECT coalesce((SELECT o.limit_amount FROM budgets_budgetoverride o WHERE o.tenant_id = a.tenant
-        AND o.budget_id = a.budget AND o.subject = a.subject), b.limit_amount) AS amount) AS l
+    CROSS JOIN LATERAL (SELECT nb_limit(b, a.subject, greatest(clock_timestamp(), to_timestamp(a.starts / 1000.0))) AS amount) AS l
 $$;
 
 -- Messages of open epochs that nobody acknowledged for p_age, to be sent again as they stand now. Each is then at the end
