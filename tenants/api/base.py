@@ -48,6 +48,8 @@ class TenantView(GenericViewSet[M], Generic[M]):
     representation: ClassVar[type[BaseSerializer[Any]]]
     """The serializer of an answer; fields of it may be chosen with `fields`."""
 
+    # OPTIONS would describe Django REST framework's own guess of the view; the API document says what is true.
+    http_method_names = ["get", "head", "post", "put", "patch", "delete"]
     lookup_value_regex = "[^/]+"
     pagination_class = KeysetPages
     filter_backends = (Filters,)

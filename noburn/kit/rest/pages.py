@@ -113,10 +113,9 @@ class KeysetPages(BasePagination):
             "type": "object",
             "required": ["items", "next_cursor"],
             "properties": {
-                "items": {"type": "array", "items": schema},
+                "items": schema,
                 "next_cursor": {
-                    "type": "string",
-                    "nullable": True,
+                    "type": ["string", "null"],
                     "example": None,
                     "description": "Send it as `cursor` for the next page; null after the last.",
                 },
