@@ -13,6 +13,7 @@ from django.db import connection
 
 # Sorted, so that two transactions with the same keys wait for one another instead of deadlocking.
 # A row that another transaction has written but not committed is waited for: then it is there, or it is ours.
+# Ids of version 7, as everywhere: a random one of version 4 with the time put in front and its version changed.
 _INSERT = """
 WITH told AS (
     INSERT INTO alerts_alert (id, tenant_id, kind, severity, dedupe_key, subject, details, silent, raised_at, keep_until)
@@ -34,7 +35,10 @@ wanted AS (
 sent AS (
     INSERT INTO alerts_delivery (id, tenant_id, alert_id, destination_id, state, next_attempt_at, attempts, tries,
         created_at)
-    SELECT gen_random_uuid(), w.tenant_id, w.id, w.destination_id, 'pending', %(now)s, 0, 0, %(now)s
+    SELECT encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid())
+        PLACING substring(int8send(floor(extract(epoch FROM %(now)s::timestamptz) * 1000)::bigint) FROM 3) FROM 1 FOR 6),
+        52, 1), 53, 1), 'hex')::uuid,
+        w.tenant_id, w.id, w.destination_id, 'pending', %(now)s, 0, 0, %(now)s
     FROM wanted w
     RETURNING 1)
 SELECT ARRAY(SELECT id FROM told), (SELECT count(*) FROM sent)

@@ -24,7 +24,10 @@ claimed AS (
     RETURNING d.id, d.tenant_id, d.attempts),
 begun AS (
     INSERT INTO alerts_attempt (id, tenant_id, delivery_id, number, started_at, ok)
-    SELECT gen_random_uuid(), tenant_id, id, attempts, %(now)s, false FROM claimed)
+    SELECT encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid())
+        PLACING substring(int8send(floor(extract(epoch FROM %(now)s::timestamptz) * 1000)::bigint) FROM 3) FROM 1 FOR 6),
+        52, 1), 53, 1), 'hex')::uuid,
+        tenant_id, id, attempts, %(now)s, false FROM claimed)
 SELECT id FROM claimed
 """
 
