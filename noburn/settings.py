@@ -96,8 +96,9 @@ INSTALLED_APPS = [
     "tenants.apps.TenantsConfig",
     "alerts.apps.AlertsConfig",
     "budgets.apps.BudgetsConfig",
-    # Before the admin, whose templates it replaces.
+    # Both before the admin, whose templates they replace.
     "unfold",
+    "unfold.contrib.filters",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -193,6 +194,37 @@ X_FRAME_OPTIONS = "DENY"
 # Only behind a proxy that sets this header itself.
 if env.bool("TRUST_FORWARDED_PROTO", default=False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+# --- operators' admin ---------------------------------------------------------------------------------------
+UNFOLD = {
+    "SITE_TITLE": "noburn operators",
+    "SITE_HEADER": "noburn",
+    "SITE_SUBHEADER": "operators",
+    "SITE_SYMBOL": "local_fire_department",
+    # No icon is served: a browser that is told of none asks for one.
+    "SITE_FAVICONS": [{"rel": "icon", "href": "data:,"}],
+    "SHOW_HISTORY": True,
+    "SHOW_VIEW_ON_SITE": False,
+    "BORDER_RADIUS": "6px",
+    "DASHBOARD_CALLBACK": "budgets.admin.site.dashboard",
+    "SIDEBAR": {"show_search": True, "navigation": "budgets.admin.site.navigation"},
+    "COLORS": {
+        # The accent of the other pages, from the palest to the darkest.
+        "primary": {
+            "50": "255 247 237",
+            "100": "255 237 213",
+            "200": "254 215 170",
+            "300": "253 186 116",
+            "400": "251 146 60",
+            "500": "234 108 40",
+            "600": "180 67 15",
+            "700": "154 52 18",
+            "800": "124 45 18",
+            "900": "104 40 18",
+            "950": "67 20 7",
+        },
+    },
+}
 
 # --- Celery -----------------------------------------------------------------------------------------------
 CELERY_BROKER_URL = BROKER_URL

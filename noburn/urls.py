@@ -13,6 +13,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("docs/problems/<slug:slug>", pages.problem_page, name="problem"),
     path("v1/", include("tenants.api.urls")),
     path("v1/openapi.json", show_document, name="openapi"),
+    # Before the admin, which answers every path below its own.
+    path("admin/money/", include("budgets.admin.urls")),
     path("admin/", admin.site.urls),
 ]
 handler404 = pages.not_found

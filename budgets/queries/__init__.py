@@ -1,0 +1,1 @@
+"""What interfaces read: bounded statements, which write nothing."""
