@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.db import transaction
@@ -12,9 +15,10 @@ from noburn.kit.problems import FieldError, Invalid, Missing
 from tenants.models import Customer, EndUser
 from tenants.services import audit
 from tenants.services.signals import tell_policy_changed
-from tenants.services.tenants import lock_tenant
+from tenants.services.tenants import lock_tenant, name_errors
 
 EXTERNAL_ID_LENGTH_MAX = 200
+BATCH_MAX = 1_000
 SUSPENDED_MAX = 10_000
 """The most suspended customers of a tenant: all of them are in its compiled policy."""
 
@@ -45,9 +49,7 @@ def ensure_customer(
 
     Raises TenantNotFound, or InvalidCustomer, also when the tenant's limit of customers and users is reached.
     """
-    errors = external_id_errors("external_id", external_id)
-    if len(name) > 200:
-        errors.append(FieldError("name", "must be at most 200 characters"))
+    errors = external_id_errors("external_id", external_id) + customer_name_errors(name)
     if errors:
         raise InvalidCustomer(errors)
     found = Customer.objects.filter(tenant_id=tenant_id, external_id=external_id).first()
@@ -56,7 +58,7 @@ def ensure_customer(
     with transaction.atomic():
         tenant = lock_tenant(tenant_id=tenant_id)
         # Counted only when a customer is new, and under the lock that every other maker here takes.
-        subjects = sum(model.objects.filter(tenant_id=tenant_id).count() for model in (Customer, EndUser))
+        subjects = _subjects(tenant_id)
         customer, made = Customer.objects.get_or_create(
             tenant_id=tenant_id,
             external_id=external_id,
@@ -77,6 +79,129 @@ def ensure_customer(
             now=now,
         )
     return customer, True
+
+
+@dataclass(frozen=True, kw_only=True)
+class CustomerItem:
+    """One customer of a batch: made, or changed to this; None leaves a field as it is."""
+
+    external_id: str
+    name: str | None = None
+    suspended: bool | None = None
+
+    def errors(self) -> list[FieldError]:
+        """Returns everything that is wrong with it."""
+        errors = external_id_errors("external_id", self.external_id)
+        return errors + (customer_name_errors(self.name) if self.name is not None else [])
+
+
+def customer_name_errors(name: str) -> list[FieldError]:
+    """Returns what is wrong with a customer's name, which may be empty."""
+    return [] if name == "" else name_errors("name", name)
+
+
+def save_customers(
+    *, tenant_id: UUID, items: Sequence[CustomerItem], actor: str, now: datetime
+) -> list[tuple[Customer, str]]:
+    """Makes or changes up to 1,000 customers, all or none, each with its audit entry.
+
+    Returns each customer with `created`, `updated` or `unchanged`, in the order of `items`; suspensions are in
+    force with the next call. Raises TenantNotFound, or InvalidCustomer with every error under `items[n]`.
+    """
+    errors = [
+        FieldError(f"items[{at}].{e.field}", e.message)
+        for at, item in enumerate(items)
+        for e in item.errors()
+    ]
+    seen: set[str] = set()
+    for at, item in enumerate(items):
+        if item.external_id in seen:
+            errors.append(FieldError(f"items[{at}].external_id", "is in this batch twice"))
+        seen.add(item.external_id)
+    if not 1 <= len(items) <= BATCH_MAX:
+        errors.append(FieldError("items", f"must be 1 to {BATCH_MAX} customers"))
+    if errors:
+        raise InvalidCustomer(errors)
+    with transaction.atomic():
+        tenant = lock_tenant(tenant_id=tenant_id)
+        found = {
+            customer.external_id: customer
+            for customer in Customer.objects.filter(tenant_id=tenant_id, external_id__in=seen)
+        }
+        room = tenant.subject_limit - _subjects(tenant_id)
+        if len(seen) - len(found) > room:
+            raise InvalidCustomer(
+                [FieldError("items", f"at most {max(0, room)} more customers and users fit this tenant")]
+            )
+        saved = [_save(tenant_id, item, found.get(item.external_id), now) for item in items]
+        Customer.objects.bulk_create([s.customer for s in saved if s.outcome == "created"])
+        Customer.objects.bulk_update(
+            [s.customer for s in saved if s.outcome == "updated"], ["name", "suspended_at"]
+        )
+        _require_few_suspended(tenant_id, "items")
+        audit.record_many(
+            tenant_id=tenant_id,
+            actor=actor,
+            changes=[
+                audit.Change(
+                    action="customer.create" if s.outcome == "created" else "customer.edit",
+                    object=ids.encode(ids.CUSTOMER, s.customer.pk),
+                    before=s.before,
+                    after=_seen(s.customer),
+                )
+                for s in saved
+                if s.outcome != "unchanged"
+            ],
+            now=now,
+        )
+        if any(s.suspension_changed for s in saved):
+            tell_policy_changed(tenant_id=tenant_id, now=now)
+    return [(s.customer, s.outcome) for s in saved]
+
+
+@dataclass(frozen=True)
+class _Saved:
+    customer: Customer
+    outcome: str
+    before: Mapping[str, Any] | None
+    suspension_changed: bool
+
+
+def _save(tenant_id: UUID, item: CustomerItem, found: Customer | None, now: datetime) -> _Saved:
+    """Sets a customer's fields as an item says, without writing it."""
+    customer = found or Customer(
+        id=ids.new_uuid(now), tenant_id=tenant_id, external_id=item.external_id, name="", created_at=now
+    )
+    before = _seen(customer)
+    if item.name is not None:
+        customer.name = item.name
+    if item.suspended is not None and item.suspended != (customer.suspended_at is not None):
+        customer.suspended_at = now if item.suspended else None
+    after = _seen(customer)
+    changed = before["suspended_at"] != after["suspended_at"]
+    if found is None:
+        return _Saved(customer, "created", None, changed)
+    return _Saved(customer, "unchanged" if before == after else "updated", before, changed)
+
+
+def _seen(customer: Customer) -> dict[str, Any]:
+    """What the audit log shows of a customer."""
+    suspended_at = customer.suspended_at
+    return {
+        "external_id": customer.external_id,
+        "name": customer.name,
+        "suspended_at": suspended_at.isoformat() if suspended_at else None,
+    }
+
+
+def _subjects(tenant_id: UUID) -> int:
+    return sum(model.objects.filter(tenant_id=tenant_id).count() for model in (Customer, EndUser))
+
+
+def _require_few_suspended(tenant_id: UUID, field: str) -> None:
+    """Checks the bound on suspended customers, after a change."""
+    if Customer.objects.filter(tenant_id=tenant_id, suspended_at__isnull=False).count() > SUSPENDED_MAX:
+        raise InvalidCustomer([FieldError(field, f"a tenant suspends at most {SUSPENDED_MAX} customers")])
 
 
 def suspend_customer(*, tenant_id: UUID, external_id: str, actor: str, now: datetime) -> Customer:
@@ -102,21 +227,17 @@ def _set_suspended(
             raise CustomerNotFound(external_id)
         if (customer.suspended_at is None) == (suspended_at is None):
             return customer
-        others = Customer.objects.filter(tenant_id=tenant_id, suspended_at__isnull=False).count()
-        if suspended_at is not None and others >= SUSPENDED_MAX:
-            raise InvalidCustomer(
-                [FieldError("external_id", f"a tenant suspends at most {SUSPENDED_MAX} customers")]
-            )
-        before = customer.suspended_at
+        before = _seen(customer)
         customer.suspended_at = suspended_at
         customer.save(update_fields=["suspended_at"])
+        _require_few_suspended(tenant_id, "external_id")
         audit.record(
             tenant_id=tenant_id,
             actor=actor,
             action="customer.suspend" if suspended_at else "customer.resume",
             object=ids.encode(ids.CUSTOMER, customer.pk),
-            before={"suspended_at": before.isoformat() if before else None},
-            after={"suspended_at": suspended_at.isoformat() if suspended_at else None},
+            before=before,
+            after=_seen(customer),
             now=now,
         )
         tell_policy_changed(tenant_id=tenant_id, now=now)

@@ -14,6 +14,13 @@ An exception of a receiver undoes the change: a revoked key that no gateway hear
 """
 
 
+time_zone_changed = Signal()
+"""Sent inside the transaction of a tenant's move to another time zone: `tenant_id` (UUID), `now` (aware).
+
+Windows begin and end elsewhere from then on. An exception of a receiver undoes the change.
+"""
+
+
 def tell_policy_changed(*, tenant_id: UUID, now: datetime) -> None:
     """Sends `policy_changed`; called last in a transaction, when every row is written."""
     policy_changed.send(sender=None, tenant_id=tenant_id, now=now)

@@ -55,6 +55,17 @@ def name_errors(field: str, name: str) -> list[FieldError]:
     return []
 
 
+def email_errors(field: str, email: str) -> list[FieldError]:
+    """Returns what is wrong with an e-mail address."""
+    if len(email) > 254:
+        return [FieldError(field, "must be at most 254 characters")]
+    try:
+        validate_email(email)
+    except ValidationError:
+        return [FieldError(field, "must be an email address")]
+    return []
+
+
 def lock_tenant(*, tenant_id: UUID) -> Tenant:
     """Locks a tenant's row until the transaction ends, and returns it. Raises TenantNotFound.
 
@@ -75,13 +86,7 @@ def create_tenant(
     Raises InvalidTenant with every error.
     """
     email = email.strip().lower()
-    errors = [*slug_errors("slug", slug), *name_errors("name", name)]
-    try:
-        validate_email(email)
-    except ValidationError:
-        errors.append(FieldError("email", "must be an email address"))
-    if len(email) > 254:
-        errors.append(FieldError("email", "must be at most 254 characters"))
+    errors = [*slug_errors("slug", slug), *name_errors("name", name), *email_errors("email", email)]
     if not is_time_zone(time_zone):
         errors.append(FieldError("time_zone", "must be an IANA time zone such as Europe/Berlin"))
     if not errors and Tenant.objects.filter(slug=slug).exists():

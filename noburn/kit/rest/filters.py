@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any, Final
 
+from django import forms
 from django.db.models import QuerySet
+from django_filters import Filter
 from django_filters.rest_framework import DjangoFilterBackend
+from rest_framework import serializers
 from rest_framework.request import Request
 
 from noburn.kit.problems import FieldError, Invalid
+from noburn.kit.rest.fields import TimeField
 from noburn.kit.rest.pages import PARAMETERS
 
 COMMON: Final = PARAMETERS | {"fields", "format"}
@@ -41,3 +46,27 @@ class Filters(DjangoFilterBackend):
         require_known(request, names | COMMON)
         result: QuerySet[Any] = super().filter_queryset(request, queryset, view)
         return result
+
+
+class _InstantField(forms.Field):
+    """An instant in a query string, spelled as in bodies."""
+
+    def to_python(self, value: Any) -> datetime | None:
+        """Reads an instant. Raises ValidationError."""
+        if value in self.empty_values:
+            return None
+        try:
+            # A plus sign that was not escaped arrives as a blank.
+            return TimeField().to_internal_value(str(value).replace(" ", "+"))
+        except serializers.ValidationError as error:
+            raise forms.ValidationError(_first(error.detail)) from None
+
+
+def _first(detail: Any) -> str:
+    return str(detail[0]) if isinstance(detail, list) else str(detail)
+
+
+class InstantFilter(Filter):
+    """A filter by time; the instant names its zone."""
+
+    field_class = _InstantField

@@ -104,9 +104,7 @@ def _flat(path: str, detail: Any) -> Iterator[FieldError]:
     """Spells nested errors by path: `items[3].limit_usd`."""
     if isinstance(detail, Mapping):
         for name, inner in detail.items():
-            # What concerns a whole object is told under the object's own name.
-            own = str(name) == "non_field_errors"
-            yield from _flat(path if own else f"{path}.{name}" if path else str(name), inner)
+            yield from _flat(_below(path, name), inner)
     elif isinstance(detail, list | tuple):
         for at, inner in enumerate(detail):
             if isinstance(inner, Mapping | list | tuple):
@@ -115,6 +113,15 @@ def _flat(path: str, detail: Any) -> Iterator[FieldError]:
                 yield FieldError(path or "body", _plain(str(inner)))
     else:
         yield FieldError(path or "body", _plain(str(detail)))
+
+
+def _below(path: str, name: object) -> str:
+    """Spells where an inner error stands. What concerns a whole object is told under the object's own name."""
+    if name == "non_field_errors":
+        return path
+    if isinstance(name, int):
+        return f"{path}[{name}]"
+    return f"{path}.{name}" if path else str(name)
 
 
 def _plain(message: str) -> str:

@@ -46,6 +46,12 @@ class Representation(serializers.Serializer[Any]):
         return whole if chosen is None else {name: value for name, value in whole.items() if name in chosen}
 
 
+def batch_of(item: type[serializers.Serializer[Any]]) -> serializers.BaseSerializer[Any]:
+    """The field `items` of a batch: 1 to 1,000 of these."""
+    options: dict[str, Any] = {"many": True, "allow_empty": False, "max_length": ITEMS_MAX}
+    return item(**options)
+
+
 def read_fields(
     params: Mapping[str, str], serializer: type[serializers.BaseSerializer[Any]]
 ) -> frozenset[str] | None:
