@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+
+from noburn.kit.problems import CONTENT_TYPE, problem, to_bytes
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+WEB_BODY_MAX: Final = 2_000_000
+"""The most bytes of body that Django is given: it would spool any number of them to disk before a view sees one."""
+
+
+class BodyTooLarge(Exception):
+    """A body went beyond WEB_BODY_MAX."""
 
 
 class Gateway(Protocol):
@@ -39,11 +50,28 @@ class Dispatcher:
             if self._gateway.handles(scope["path"]):
                 await self._gateway(scope, receive, send)
             else:
-                await self._web(scope, receive, send)
+                await self._serve_web(scope, receive, send)
         elif kind == "lifespan":
             await self._lifespan(receive, send)
         else:
             await send({"type": "websocket.close", "code": 1000})
+
+    async def _serve_web(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._web(scope, _bounded(receive), send)
+        except BodyTooLarge:
+            # Django reads a body whole before it answers, so nothing was sent yet.
+            detail = f"At most {WEB_BODY_MAX} bytes of body are read here."
+            request_id = secrets.token_hex(16)
+            body = to_bytes(problem("body-too-large", detail), request_id)
+            headers = [
+                (b"content-type", CONTENT_TYPE.encode()),
+                (b"content-length", str(len(body)).encode()),
+                (b"x-request-id", request_id.encode()),
+                (b"connection", b"close"),
+            ]
+            await send({"type": "http.response.start", "status": 413, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -60,3 +88,18 @@ class Dispatcher:
             await self._gateway.shutdown()
         finally:
             await send({"type": "lifespan.shutdown.complete"})
+
+
+def _bounded(receive: Receive) -> Receive:
+    """Counts a body's bytes as they come."""
+    size = 0
+
+    async def bounded() -> MutableMapping[str, Any]:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > WEB_BODY_MAX:
+            raise BodyTooLarge
+        return message
+
+    return bounded

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, cast
 
-from noburn.runtime.dispatch import Dispatcher, Receive, Scope, Send
+from noburn.runtime.dispatch import Application, Dispatcher, Receive, Scope, Send
 
 
 class RecordingGateway:
@@ -91,3 +91,24 @@ class TestDispatcher:
     def test_closes_a_websocket(self) -> None:
         sent = play(Dispatcher(gateway=RecordingGateway(), web=Web()), {"type": "websocket", "path": "/"})
         assert sent == [{"type": "websocket.close", "code": 1000}]
+
+    def test_reads_no_endless_body_for_django(self) -> None:
+        from django.core.asgi import get_asgi_application
+
+        application = Dispatcher(gateway=RecordingGateway(), web=cast(Application, get_asgi_application()))
+        sent: list[MutableMapping[str, Any]] = []
+        asked = 0
+
+        async def receive() -> MutableMapping[str, Any]:
+            nonlocal asked
+            asked += 1
+            return {"type": "http.request", "body": b"x" * 500_000, "more_body": True}
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": "/v1/projects", "headers": [], "query_string": b""}
+        asyncio.run(application(scope, receive, send))
+        assert sent[0]["status"] == 413
+        assert b"body-too-large" in sent[1]["body"]
+        assert asked == 5
