@@ -8,7 +8,7 @@ COMPILE := $(BIN)/uv pip compile -q --generate-hashes --python-version 3.11 --no
 ROOMS := manage.py noburn tenants alerts budgets demo tests benchmarks sdks/python/src sdks/python/tests
 PATHS := $(foreach room,$(ROOMS),$(if $(shell find $(room) -name '*.py' -print -quit 2>/dev/null),$(room)))
 
-.PHONY: setup demo serve test soak check lint bench requirements format
+.PHONY: setup demo serve test soak check lint bench requirements format openapi
 
 setup: $(STAMP)
 
@@ -51,6 +51,10 @@ bench: setup
 format: setup
 	$(BIN)/ruff check --fix $(PATHS)
 	$(BIN)/ruff format $(PATHS)
+
+# What docs/openapi.json must say; a test keeps it so.
+openapi: setup
+	@$(BIN)/python manage.py spectacular --format openapi-json --file docs/openapi.json --validate --fail-on-warn
 
 requirements: setup
 	$(COMPILE) requirements.in -o requirements.txt

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiParameter
+from rest_framework.serializers import Serializer
 
 from noburn.kit.openapi import Schema, ref
 from noburn.kit.rest.serializers import Strict
@@ -55,7 +56,7 @@ class ManagementSchema(AutoSchema):
 
     def _map_serializer(self, serializer: Any, direction: str, bypass_extensions: bool = False) -> Schema:
         """Says of input in which unknown fields are errors that there may be no others."""
-        schema: Schema = super()._map_serializer(serializer, direction, bypass_extensions)
+        schema: Schema = super()._map_serializer(serializer, direction, bypass_extensions)  # type: ignore[no-untyped-call]
         if isinstance(serializer, Strict) and schema.get("type") == "object":
             schema["additionalProperties"] = False
         return schema
@@ -76,9 +77,9 @@ class ManagementSchema(AutoSchema):
         for parameter in parameters:
             if "$ref" not in parameter and parameter["in"] == "query" and not parameter.get("description"):
                 parameter["description"] = f"Only those of this {parameter['name'].replace('_', ' ')}."
-        representation = getattr(self.view, "representation", None)
-        chooses = self.method == "GET" and representation is not None
-        if chooses and not any(parameter["name"] == "fields" for parameter in parameters):
+        representation: type[Serializer[Any]] | None = getattr(self.view, "representation", None)
+        chosen = any(parameter["name"] == "fields" for parameter in parameters)
+        if self.method == "GET" and representation is not None and not chosen:
             names = ", ".join(f"`{name}`" for name in representation().fields)
             parameters.append(
                 {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jsonschema import Draft202012Validator
+from jsonschema_rs import Draft202012Validator
 
 # Problems may carry members of their own, such as what is allowed instead.
 OPEN = frozenset({"Problem"})
@@ -40,7 +40,7 @@ class Checker:
         """What is wrong with a value, each with its place."""
         whole = {**strict(schema), "components": self._components}
         found = Draft202012Validator(whole).iter_errors(value)
-        return [f"{error.json_path}: {error.message}" for error in found]
+        return [f"{'.'.join(map(str, error.instance_path))}: {error.message}" for error in found]
 
 
 def shape(value: Any) -> Any:
