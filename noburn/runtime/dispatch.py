@@ -18,10 +18,6 @@ WEB_BODY_MAX: Final = 2_000_000
 """The most bytes of body that Django is given: it would spool any number of them to disk before a view sees one."""
 
 
-class BodyTooLarge(Exception):
-    """A body went beyond WEB_BODY_MAX."""
-
-
 class Gateway(Protocol):
     """What the dispatcher needs of the data plane."""
 
@@ -57,21 +53,18 @@ class Dispatcher:
             await send({"type": "websocket.close", "code": 1000})
 
     async def _serve_web(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await self._web(scope, _bounded(receive), send)
-        except BodyTooLarge:
-            # Django reads a body whole before it answers, so nothing was sent yet.
-            detail = f"At most {WEB_BODY_MAX} bytes of body are read here."
-            request_id = secrets.token_hex(16)
-            body = to_bytes(problem("body-too-large", detail), request_id)
-            headers = [
-                (b"content-type", CONTENT_TYPE.encode()),
-                (b"content-length", str(len(body)).encode()),
-                (b"x-request-id", request_id.encode()),
-                (b"connection", b"close"),
-            ]
-            await send({"type": "http.response.start", "status": 413, "headers": headers})
-            await send({"type": "http.response.body", "body": body})
+        size = 0
+
+        async def bounded() -> MutableMapping[str, Any]:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            # As if the client had gone: Django then lets go of what it read, and answers nothing.
+            return message if size <= WEB_BODY_MAX else {"type": "http.disconnect"}
+
+        await self._web(scope, bounded, send)
+        if size > WEB_BODY_MAX:
+            await _refuse_body(send)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -90,16 +83,15 @@ class Dispatcher:
             await send({"type": "lifespan.shutdown.complete"})
 
 
-def _bounded(receive: Receive) -> Receive:
-    """Counts a body's bytes as they come."""
-    size = 0
-
-    async def bounded() -> MutableMapping[str, Any]:
-        nonlocal size
-        message = await receive()
-        size += len(message.get("body", b""))
-        if size > WEB_BODY_MAX:
-            raise BodyTooLarge
-        return message
-
-    return bounded
+async def _refuse_body(send: Send) -> None:
+    request_id = secrets.token_hex(16)
+    detail = f"At most {WEB_BODY_MAX} bytes of body are read here."
+    body = to_bytes(problem("body-too-large", detail), request_id)
+    headers = [
+        (b"content-type", CONTENT_TYPE.encode()),
+        (b"content-length", str(len(body)).encode()),
+        (b"x-request-id", request_id.encode()),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
