@@ -11,7 +11,7 @@ from celery import shared_task
 from django.conf import settings
 from django.db import OperationalError
 
-from budgets.services import increases
+from budgets.services import alerting, increases
 from budgets.services.operations import Operations, RedisUnavailable, StorageUnavailable
 from noburn.kit.clock import utc_now
 
@@ -77,10 +77,30 @@ def turn_increases() -> None:
         log.info("increases: %s", turned)
 
 
+@shared_task(name="budgets.verify", queue="money", ignore_result=True)
+def verify() -> None:
+    """Recomputes every figure from its sources and tells operators of what stays wrong."""
+    found = _run(lambda operations: alerting.lasting_drift(look=lambda: operations.verify(None)))
+    if found:
+        log.error("%d figures differ from their sources: %s", len(found), found[0])
+        alerting.drift(found=found, now=utc_now())
+
+
+@shared_task(name="budgets.watch_epochs", queue="money", ignore_result=True)
+def watch_epochs() -> None:
+    """Tells of epochs that Redis lost."""
+    try:
+        alerting.epochs_lost(now=utc_now())
+    except OperationalError as error:
+        log.warning("epochs were not watched: %s", error)
+
+
 BEAT = {
     # A sweep that waited in the queue for its whole period is worth nothing any more.
     "budgets.sweep": {"task": "budgets.sweep", "schedule": 2.0, "options": {"expires": 4}},
     "budgets.turn_increases": {"task": "budgets.turn_increases", "schedule": 5.0, "options": {"expires": 10}},
+    "budgets.verify": {"task": "budgets.verify", "schedule": 300.0, "options": {"expires": 300}},
+    "budgets.watch_epochs": {"task": "budgets.watch_epochs", "schedule": 15.0, "options": {"expires": 30}},
     "budgets.clean_up": {"task": "budgets.clean_up", "schedule": 60.0, "options": {"expires": 60}},
     "budgets.release": {"task": "budgets.release", "schedule": 60.0, "options": {"expires": 60}},
     "budgets.make_partitions": {"task": "budgets.make_partitions", "schedule": 86_400.0},

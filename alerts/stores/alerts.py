@@ -20,7 +20,7 @@ WITH told AS (
     SELECT x.id, x.tenant, x.kind, x.severity, x.dedupe_key, x.subject, x.details, x.silent, %(now)s, x.keep_until
     FROM jsonb_to_recordset(%(rows)s::jsonb) AS x(id uuid, tenant uuid, kind text, severity text, dedupe_key text,
         subject text, details jsonb, silent boolean, keep_until timestamptz)
-    ORDER BY x.tenant, x.dedupe_key
+    ORDER BY x.tenant, x.dedupe_key COLLATE "C"
     ON CONFLICT (tenant_id, dedupe_key) DO NOTHING
     RETURNING id, tenant_id, kind, silent),
 wanted AS (
