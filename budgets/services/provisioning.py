@@ -15,7 +15,8 @@ from budgets.models import Budget
 from budgets.services.budgets import BudgetChanges, NewBudget, create_budget, edit_budget
 from tenants.models import ApiKey, KeyScope, Project, Tenant
 from tenants.services.keys import IssuedKey, issue_key
-from tenants.services.tenants import DEFAULT_PROJECT, create_project, create_tenant, slug_errors
+from tenants.services.projects import create_project
+from tenants.services.tenants import DEFAULT_PROJECT, create_tenant, slug_errors
 
 BUDGETS_PER_ORDER_MAX = 100
 
