@@ -10,7 +10,7 @@ from celery import shared_task
 from django.db import OperationalError
 
 from alerts.services import deliveries
-from alerts.services.hints import QUEUE, TASK
+from alerts.services.hints import TASK
 from noburn.kit.clock import utc_now
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ AT_ONCE = 2
 _delivering = threading.BoundedSemaphore(AT_ONCE)
 
 
-@shared_task(name=TASK, queue=QUEUE, ignore_result=True)
+@shared_task(name=TASK, ignore_result=True)
 def deliver() -> None:
     """Makes due deliveries until none is left, or for half a minute; the next sweep goes on."""
     if not _delivering.acquire(blocking=False):
@@ -50,7 +50,7 @@ def _deliver_all() -> None:
         log.info("%d deliveries were tried", taken)
 
 
-@shared_task(name="alerts.prune", queue=QUEUE, ignore_result=True)
+@shared_task(name="alerts.prune", ignore_result=True)
 def prune() -> None:
     """Deletes what is older than it is kept."""
     removed = deliveries.prune(now=utc_now())

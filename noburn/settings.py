@@ -236,8 +236,19 @@ CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_TASK_DEFAULT_QUEUE = "default"
-CELERY_TASK_QUEUES: dict[str, dict[str, str]] = {"default": {}, "money": {}, "alerts": {}}
+# By purpose; noburn.runtime.workers says which worker serves which. A task of another queue is an error.
+CELERY_TASK_QUEUES: dict[str, dict[str, str]] = {"default": {}, "money": {}, "metering": {}, "alerts": {}}
+CELERY_TASK_CREATE_MISSING_QUEUES = False
+# Whatever a task does to budgets is money's, but for sums that may wait.
+CELERY_TASK_ROUTES: dict[str, dict[str, str]] = {
+    "budgets.metering.*": {"queue": "metering"},
+    "budgets.*": {"queue": "money"},
+    "alerts.*": {"queue": "alerts"},
+}
+# Seconds, for a task that names none of its own. Kept by noburn.runtime.workers, since threads know no limits.
+CELERY_TASK_TIME_LIMIT = 120
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+# Longer than the longest task, which would otherwise be given to a second worker while the first is at it.
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 600}
 # The schedule lives in memory: a file of it may be torn by a kill, and losing it costs one early run.
 CELERY_BEAT_SCHEDULER = "celery.beat:Scheduler"

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from celery.exceptions import CDeprecationWarning
 from django.db import IntegrityError, connection, transaction
 
 from budgets.domain.policy import EACH
@@ -409,17 +407,13 @@ class TestTurnIncreases:
         assert made.state == "ended"
         assert Budget.objects.get(pk=made.budget_id).version == version
 
-    def test_is_a_task_that_beat_sends_to_the_default_queue(self, cast: Cast) -> None:
+    def test_is_a_task_that_beat_asks_for(self, cast: Cast) -> None:
         made = increase(budget_of(cast), now=now())
         BudgetIncrease.objects.filter(pk=made.pk).update(starts_at=NOW - DAY, ends_at=NOW)
-        with warnings.catch_warnings():
-            # Celery warns of the attribute by which our tasks name their queue, when the first of them is looked at.
-            warnings.simplefilter("ignore", CDeprecationWarning)
-            from budgets.tasks import BEAT
-            from budgets.tasks import turn_increases as task
+        from budgets.tasks import BEAT
+        from budgets.tasks import turn_increases as task
 
-            task.apply(throw=True)
-            assert task.queue == "default"
+        task.apply(throw=True)
         made.refresh_from_db()
         assert made.state == "ended"
         assert BEAT["budgets.turn_increases"]["task"] == "budgets.turn_increases"

@@ -19,6 +19,7 @@ from noburn.runtime.preparation import prepare_servers
 from noburn.runtime.secrets import Secrets
 from noburn.runtime.supervisor import Program, Supervisor
 from noburn.runtime.usage import leave_servers, use_servers
+from noburn.runtime.workers import WORKERS, worker_argv
 
 READY_POLL_SECONDS = 0.1
 SERVERS_POLL_SECONDS = 1.0
@@ -26,7 +27,7 @@ GIVE_BACK_SECONDS = 15
 
 
 class Command(BaseCommand):
-    help = "Serves gateway, Django, Celery worker and beat, and the servers they need, at PORT."
+    help = "Serves gateway, Django, Celery workers and beat, and the servers they need, at PORT."
 
     def handle(self, *_args: Any, **_options: Any) -> None:
         host = os.environ.get("HOST", "127.0.0.1")
@@ -78,23 +79,22 @@ def _programs(host: str) -> list[Program]:
     granian += ["--respawn-failed-workers", "--respawn-interval", "0.5", "--workers-kill-timeout", "4"]
     granian += ["--static-path-route", "/static", "--static-path-mount", str(settings.STATIC_ROOT)]
     granian += ["--log-level", "warning"]
-    celery = [python, "-m", "celery", "--quiet", "-A", "noburn.celery"]
-    # Threads: the tasks wait for the databases, and a pool of processes would cost memory and orphans.
-    worker = [
-        *celery,
-        "worker",
-        "--queues",
-        ",".join(settings.CELERY_TASK_QUEUES),
-        "--pool",
-        "threads",
-        "--concurrency",
-        "4",
+    beat = [
+        python,
+        "-m",
+        "celery",
+        "--quiet",
+        "-A",
+        "noburn.celery",
+        "beat",
+        "--loglevel",
+        "WARNING",
+        "--pidfile=",
     ]
-    worker += ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "WARNING"]
     programs = [
         Program("web", granian),
-        Program("worker", worker),
-        Program("beat", [*celery, "beat", "--loglevel", "WARNING", "--pidfile="]),
+        *(Program(name, worker_argv(python, name)) for name in WORKERS),
+        Program("beat", beat),
     ]
     if "epoch" in get_commands():
         programs.append(Program("epochs", [python, str(settings.BASE_DIR / "manage.py"), "epoch", "run"]))
