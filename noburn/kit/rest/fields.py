@@ -101,4 +101,4 @@ class TimeField(serializers.DateTimeField):
 
 def _names_zone(text: str) -> bool:
     tail = text.strip()[10:]
-    return tail.endswith(("Z", "z")) or "+" in tail or "-" in tail or not tail
+    return tail.endswith(("Z", "z")) or "+" in tail or "-" in tail
