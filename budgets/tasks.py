@@ -11,7 +11,7 @@ from celery import shared_task
 from django.conf import settings
 from django.db import OperationalError
 
-from budgets.services import alerting, increases
+from budgets.services import alerting, increases, metering
 from budgets.services.operations import Operations, RedisUnavailable, StorageUnavailable
 from noburn.kit.clock import utc_now
 
@@ -37,7 +37,7 @@ def _run(work: Callable[[Operations], Awaitable[T]]) -> T | None:
         return None
 
 
-@shared_task(name="budgets.sweep", queue="money", ignore_result=True)
+@shared_task(name="budgets.sweep", ignore_result=True)
 def sweep() -> None:
     """Presumes expired holds, sends load messages again, retires ended counters."""
     done = _run(Operations.sweep)
@@ -45,13 +45,13 @@ def sweep() -> None:
         log.info("sweep: %s", done)
 
 
-@shared_task(name="budgets.clean_up", queue="money", ignore_result=True)
+@shared_task(name="budgets.clean_up", ignore_result=True)
 def clean_up() -> None:
     """Removes what closed epochs left in Redis."""
     _run(Operations.clean_up)
 
 
-@shared_task(name="budgets.release", queue="money", ignore_result=True)
+@shared_task(name="budgets.release", ignore_result=True)
 def release() -> None:
     """Frees what budgets with `on_epoch_close: release` have stranded, once its time has come."""
     released = _run(Operations.release)
@@ -59,13 +59,13 @@ def release() -> None:
         log.warning("%d counters got stranded authority back by timer (soft mode)", released)
 
 
-@shared_task(name="budgets.make_partitions", queue="money", ignore_result=True)
+@shared_task(name="budgets.make_partitions", ignore_result=True)
 def make_partitions() -> None:
     """Makes the partitions of the coming months."""
     _run(lambda operations: operations.make_partitions(PARTITION_MONTHS_AHEAD))
 
 
-@shared_task(name="budgets.turn_increases", queue="default", ignore_result=True)
+@shared_task(name="budgets.turn_increases", ignore_result=True)
 def turn_increases() -> None:
     """Tells counters of increases that have started or ended."""
     try:
@@ -77,7 +77,7 @@ def turn_increases() -> None:
         log.info("increases: %s", turned)
 
 
-@shared_task(name="budgets.verify", queue="money", ignore_result=True)
+@shared_task(name="budgets.verify", ignore_result=True)
 def verify() -> None:
     """Recomputes every figure from its sources and tells operators of what stays wrong."""
     found = _run(lambda operations: alerting.lasting_drift(look=lambda: operations.verify(None)))
@@ -86,7 +86,7 @@ def verify() -> None:
         alerting.drift(found=found, now=utc_now())
 
 
-@shared_task(name="budgets.watch_epochs", queue="money", ignore_result=True)
+@shared_task(name="budgets.watch_epochs", ignore_result=True)
 def watch_epochs() -> None:
     """Tells of epochs that Redis lost."""
     try:
@@ -95,12 +95,34 @@ def watch_epochs() -> None:
         log.warning("epochs were not watched: %s", error)
 
 
+@shared_task(name="budgets.roll_usage", queue="metering", ignore_result=True)
+def roll_usage() -> None:
+    """Rolls up what the ledger has got, and tells alerting of it. A second worker leaves at once."""
+    try:
+        rolled = metering.roll(now=utc_now())
+    except (OperationalError, metering.UsageMoved) as error:
+        log.warning("usage was not rolled up: %s", error)
+        return
+    if rolled.more:
+        log.info("usage: %s", rolled)
+
+
+@shared_task(name="budgets.prune_usage", queue="metering", ignore_result=True)
+def prune_usage() -> None:
+    """Forgets hours of usage that are older than the installation keeps; days stay."""
+    gone = metering.prune(now=utc_now(), days=settings.USAGE_HOURS_DAYS)
+    if gone:
+        log.info("%d rows of old hours of usage were forgotten", gone)
+
+
 BEAT = {
     # A sweep that waited in the queue for its whole period is worth nothing any more.
     "budgets.sweep": {"task": "budgets.sweep", "schedule": 2.0, "options": {"expires": 4}},
     "budgets.turn_increases": {"task": "budgets.turn_increases", "schedule": 5.0, "options": {"expires": 10}},
     "budgets.verify": {"task": "budgets.verify", "schedule": 300.0, "options": {"expires": 300}},
     "budgets.watch_epochs": {"task": "budgets.watch_epochs", "schedule": 15.0, "options": {"expires": 30}},
+    "budgets.roll_usage": {"task": "budgets.roll_usage", "schedule": 2.0, "options": {"expires": 4}},
+    "budgets.prune_usage": {"task": "budgets.prune_usage", "schedule": 86_400.0},
     "budgets.clean_up": {"task": "budgets.clean_up", "schedule": 60.0, "options": {"expires": 60}},
     "budgets.release": {"task": "budgets.release", "schedule": 60.0, "options": {"expires": 60}},
     "budgets.make_partitions": {"task": "budgets.make_partitions", "schedule": 86_400.0},
