@@ -95,7 +95,7 @@ def watch_epochs() -> None:
         log.warning("epochs were not watched: %s", error)
 
 
-@shared_task(name="budgets.roll_usage", queue="metering", ignore_result=True)
+@shared_task(name="budgets.roll_usage", ignore_result=True)
 def roll_usage() -> None:
     """Rolls up what the ledger has got, and tells alerting of it. A second worker leaves at once."""
     try:
@@ -107,7 +107,7 @@ def roll_usage() -> None:
         log.info("usage: %s", rolled)
 
 
-@shared_task(name="budgets.prune_usage", queue="metering", ignore_result=True)
+@shared_task(name="budgets.prune_usage", ignore_result=True)
 def prune_usage() -> None:
     """Forgets hours of usage that are older than the installation keeps; days stay."""
     gone = metering.prune(now=utc_now(), days=settings.USAGE_HOURS_DAYS)
@@ -121,8 +121,8 @@ BEAT = {
     "budgets.turn_increases": {"task": "budgets.turn_increases", "schedule": 5.0, "options": {"expires": 10}},
     "budgets.verify": {"task": "budgets.verify", "schedule": 300.0, "options": {"expires": 300}},
     "budgets.watch_epochs": {"task": "budgets.watch_epochs", "schedule": 15.0, "options": {"expires": 30}},
-    "budgets.roll_usage": {"task": "budgets.roll_usage", "schedule": 2.0, "options": {"expires": 4}},
-    "budgets.prune_usage": {"task": "budgets.prune_usage", "schedule": 86_400.0},
+    "budgets.metering.roll": {"task": "budgets.metering.roll", "schedule": 2.0, "options": {"expires": 4}},
+    "budgets.metering.prune": {"task": "budgets.metering.prune", "schedule": 86_400.0},
     "budgets.clean_up": {"task": "budgets.clean_up", "schedule": 60.0, "options": {"expires": 60}},
     "budgets.release": {"task": "budgets.release", "schedule": 60.0, "options": {"expires": 60}},
     "budgets.make_partitions": {"task": "budgets.make_partitions", "schedule": 86_400.0},

@@ -12,6 +12,7 @@
 | EMAIL_URL, DEFAULT_FROM_EMAIL | how e-mail is sent, and from whom | printed by the worker, noburn@ the base URL's host |
 | OPERATOR_EMAILS, OPERATOR_WEBHOOK_URL, OPERATOR_WEBHOOK_SECRET | who hears of what concerns the installation | nobody |
 | NOBURN_ALLOW_PRIVATE_WEBHOOKS | webhooks may go to plain http and to private addresses | off |
+| USAGE_HOURS_DAYS | for how many days usage by the hour is kept; by the day it is kept for ever | 92 |
 | DEBUG, ALLOWED_HOSTS, LOG_LEVEL | as Django's | off, the base URL's host and localhost, INFO |
 """
 
@@ -241,7 +242,7 @@ CELERY_TASK_QUEUES: dict[str, dict[str, str]] = {"default": {}, "money": {}, "me
 CELERY_TASK_CREATE_MISSING_QUEUES = False
 # Whatever a task does to budgets is money's, but for sums that may wait.
 CELERY_TASK_ROUTES: dict[str, dict[str, str]] = {
-    "budgets.metering.*": {"queue": "metering"},
+    "budgets.*_usage": {"queue": "metering"},
     "budgets.*": {"queue": "money"},
     "alerts.*": {"queue": "alerts"},
 }
@@ -253,6 +254,9 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 600}
 # The schedule lives in memory: a file of it may be torn by a kill, and losing it costs one early run.
 CELERY_BEAT_SCHEDULER = "celery.beat:Scheduler"
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+
+# --- metering ---------------------------------------------------------------------------------------------
+USAGE_HOURS_DAYS: int = env.int("USAGE_HOURS_DAYS", default=92)
 
 # --- alerts -----------------------------------------------------------------------------------------------
 _email = env.email_url("EMAIL_URL", default="consolemail://")
