@@ -245,6 +245,7 @@ CELERY_TASK_ROUTES: dict[str, dict[str, str]] = {
     "budgets.*_usage": {"queue": "metering"},
     "budgets.*": {"queue": "money"},
     "alerts.*": {"queue": "alerts"},
+    "tenants.*": {"queue": "default"},
 }
 # Seconds, for a task that names none of its own. Kept by noburn.runtime.workers, since threads know no limits.
 CELERY_TASK_TIME_LIMIT = 120

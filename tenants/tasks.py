@@ -8,7 +8,7 @@ from noburn.kit.clock import utc_now
 from tenants.services.idempotency import prune_answers
 
 
-@shared_task(name="tenants.prune_answers", queue="default", ignore_result=True)
+@shared_task(name="tenants.prune_answers", ignore_result=True)
 def prune_idempotent_answers() -> None:
     """Deletes answers to POSTs that no repeat is answered from any more."""
     prune_answers(now=utc_now())
