@@ -242,7 +242,7 @@ CELERY_TASK_QUEUES: dict[str, dict[str, str]] = {"default": {}, "money": {}, "me
 CELERY_TASK_CREATE_MISSING_QUEUES = False
 # Whatever a task does to budgets is money's, but for sums that may wait.
 CELERY_TASK_ROUTES: dict[str, dict[str, str]] = {
-    "budgets.*_usage": {"queue": "metering"},
+    "budgets.metering.*": {"queue": "metering"},
     "budgets.*": {"queue": "money"},
     "alerts.*": {"queue": "alerts"},
     "tenants.*": {"queue": "default"},
