@@ -95,7 +95,7 @@ def watch_epochs() -> None:
         log.warning("epochs were not watched: %s", error)
 
 
-@shared_task(name="budgets.roll_usage", ignore_result=True)
+@shared_task(name="budgets.metering.roll", ignore_result=True)
 def roll_usage() -> None:
     """Rolls up what the ledger has got, and tells alerting of it. A second worker leaves at once."""
     try:
@@ -107,7 +107,7 @@ def roll_usage() -> None:
         log.info("usage: %s", rolled)
 
 
-@shared_task(name="budgets.prune_usage", ignore_result=True)
+@shared_task(name="budgets.metering.prune", ignore_result=True)
 def prune_usage() -> None:
     """Forgets hours of usage that are older than the installation keeps; days stay."""
     gone = metering.prune(now=utc_now(), days=settings.USAGE_HOURS_DAYS)
