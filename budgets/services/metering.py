@@ -6,7 +6,7 @@ worker may be killed anywhere and two may run at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -113,7 +113,9 @@ def verify(*, tenant_id: UUID | None = None) -> Iterator[Figure]:
             return
 
 
-def rebuild(*, tenant_id: UUID | None = None, resume: bool = True) -> Iterator[tuple[UUID, date, int]]:
+def rebuild(
+    *, tenant_id: UUID | None = None, resume: bool = True
+) -> Generator[tuple[UUID, date, int], None, None]:
     """Counts anew from the ledger, a tenant's day a transaction; yields (tenant, day, rows written) as they are done.
 
     All tenants: draws the line first that a restored dump needs, and goes on with a rebuild that was killed, unless

@@ -6,7 +6,7 @@ The cursor is the caller's, inside the caller's transaction: what the roller tel
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from uuid import UUID
 class Cursor(Protocol):
     """As much of a database cursor as is needed here."""
 
-    def execute(self, sql: str, params: Sequence[object] | None = ..., /) -> Any:
+    def execute(self, sql: str, params: Any = ..., /) -> Any:
         """Runs one statement."""
 
     def fetchone(self) -> tuple[Any, ...] | None:

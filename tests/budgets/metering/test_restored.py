@@ -73,7 +73,7 @@ def _book(connection: Connection, ledger: RandomLedger) -> None:
 
 
 def _steps(app: Connection, take: Callable[[psycopg.Cursor[Any]], Any]) -> list[Any]:
-    done = []
+    done: list[Any] = []
     for _ in range(2_000):
         with app.transaction(), app.cursor() as cursor:
             step = take(cursor)
