@@ -10,6 +10,8 @@ from budgets.stores.postgres.money import StorageUnavailable
 
 log = logging.getLogger(__name__)
 
+STOP_SECONDS = 0.5
+
 
 class Poller:
     """Calls `work` every `seconds` until stopped. A failure is logged and the next turn comes; what is held stays."""
@@ -25,8 +27,11 @@ class Poller:
     async def stop(self) -> None:
         """Ends, in the middle of a call if need be."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            # asyncio.wait_for of Python 3.11, which the connection pool uses, loses a cancellation that comes just when
+            # what it waits for is done: so it is asked again until it ends.
+            while not self._task.done():
+                self._task.cancel()
+                await asyncio.wait([self._task], timeout=STOP_SECONDS)
             self._task = None
 
     async def _run(self) -> None:
