@@ -94,8 +94,31 @@ class BudgetRule(msgspec.Struct, frozen=True, array_like=True):
     release_on_expiry: bool = False
 
 
+class PriceOverrideRule(msgspec.Struct, frozen=True, array_like=True):
+    """One negotiated price, in force in [effective_from, effective_to). `model` is ANY_MODEL or a name in lower case.
+
+    `kept_ppm` is what a discount leaves of the book's prices, in millionths; None: `prices` stand in place of the
+    book's, each as (variant, unit, tier_start, pico-USD for one unit).
+    """
+
+    override_id: UUID
+    provider: str
+    model: str
+    kept_ppm: int | None
+    prices: tuple[tuple[str, str, int, int], ...]
+    effective_from: datetime
+    effective_to: datetime | None
+
+
+ANY_MODEL = "*"
+"""The model of a negotiated price for whatever a provider sells."""
+
+
 class Policy(msgspec.Struct, frozen=True, array_like=True):
-    """A tenant's compiled policy. `version` is what every script call carries."""
+    """A tenant's compiled policy. `version` is what every script call carries.
+
+    Fields are only ever appended, with a default: gateways of two versions read each other's bodies.
+    """
 
     tenant_id: UUID
     version: int
@@ -107,6 +130,7 @@ class Policy(msgspec.Struct, frozen=True, array_like=True):
     projects: tuple[str, ...]
     suspended_customers: frozenset[str]
     budgets: tuple[BudgetRule, ...]
+    price_overrides: tuple[PriceOverrideRule, ...] = ()
 
 
 encode = msgspec.msgpack.Encoder().encode

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -17,9 +17,8 @@ from typing import Any, Final
 
 import msgspec
 
-from budgets.domain.pricing import PricingError, Rates, bound_nano, compile_rates
+from budgets.domain.pricing import Rates, compile_rates
 from budgets.domain.pricing_match import Matcher, compile_pattern, with_dashed_date
-from budgets.domain.pricing_rates import AUDIO_HOUR_UNITS
 
 MAX_NAME: Final = 200
 """The longest provider or model name that is looked up."""
@@ -30,10 +29,6 @@ CACHE_SIZE: Final = 8192
 DAY_MINUTES: Final = 1440
 
 _FAMILY = re.compile(r"[a-z]+")
-_NOT_TEXT: Final = frozenset(
-    {"output_audio_tokens", "output_image_tokens", "output_video_tokens", *AUDIO_HOUR_UNITS.values()}
-)
-
 
 Pattern = dict[str, Any]
 """A pattern in the form of `pricing_match`."""
@@ -95,14 +90,6 @@ class AmbiguousProvider:
 
     model: str
     providers: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Alternative:
-    """A cheaper model of the same provider and the bound of the same call with it."""
-
-    model: str
-    bound_nano: int
 
 
 @dataclass(frozen=True)
@@ -233,6 +220,11 @@ class PriceBook:
         found = self._providers.get(provider)
         return tuple(found.models) if found else ()
 
+    def provider_named(self, name: str) -> str:
+        """Returns the id of the provider that a caller's name for it means; an unknown name in lower case."""
+        found = self._provider(name.lower().strip())
+        return found.entry.provider if found is not None else name.lower().strip()
+
     def resolve(
         self, provider: str | None, model: str, at: datetime
     ) -> Rates | UnknownModel | AmbiguousProvider:
@@ -342,43 +334,6 @@ class PriceBook:
             variant="dearest",
         )
 
-    def alternatives(
-        self,
-        provider: str,
-        *,
-        at: datetime,
-        input_tokens: int,
-        max_output_tokens: int,
-        at_most_nano: int,
-        n: int = 1,
-        limit: int = 3,
-        allowed: Callable[[str], bool] | None = None,
-    ) -> list[Alternative]:
-        """Returns models of a provider whose bound for this call is at most `at_most_nano`, dearest first.
-
-        The dearest that fits comes first since it is the nearest to what was asked for. Left out are models
-        that are deprecated, free, not priced at that time, too small for the call, or not for text (priced by
-        speech, pictures, hours or a fee for each request), and those that `allowed` refuses.
-        """
-        fits: list[Alternative] = []
-        for model in self.models(provider):
-            entry = model.entry
-            if entry.deprecated or (entry.context_window or input_tokens + 1) <= input_tokens:
-                continue
-            rates = model.rates(at)
-            if rates is None or not _writes_text(rates) or (allowed is not None and not allowed(entry.model)):
-                continue
-            try:
-                bound = bound_nano(
-                    rates, input_tokens=input_tokens, max_output_tokens=max_output_tokens, n=n, text_only=True
-                )
-            except PricingError:
-                continue
-            if 0 < bound <= at_most_nano:
-                fits.append(Alternative(entry.model, bound))
-        fits.sort(key=lambda fit: (-fit.bound_nano, fit.model))
-        return fits[:limit]
-
     def etag(self, now: datetime, *, provider: str | None = None) -> str:
         """Returns an ETag for the prices in force: it changes with the book and with each dated price."""
         models = [
@@ -389,12 +344,3 @@ class PriceBook:
         past = [at for at in starts | ends if at is not None and at <= now]
         last = max(past).isoformat() if past else ""
         return '"' + hashlib.sha256(f"{self.version}|{provider}|{last}".encode()).hexdigest()[:32] + '"'
-
-
-def _writes_text(rates: Rates) -> bool:
-    return (
-        rates.prices_input
-        and rates.prices_output
-        and not rates.per_request
-        and not _NOT_TEXT.intersection(rates.units)
-    )

@@ -185,7 +185,8 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
     `price_id` is the newest price row that went into them: with provider, model, variant and time it names
     the rates for good, since rows never change. `starts`, `tiers` and `ceilings` run in parallel. `fees` are
     pico-USD for one unit, or one hour. `units` is what was given, for printing. `variants` holds the others
-    (batch, flex, priority, …) and is empty inside a variant.
+    (batch, flex, priority, …) and is empty inside a variant. `override` is the id of the negotiated price that was
+    laid over them, empty for the book's own.
     """
 
     provider: str
@@ -201,6 +202,12 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
     prices_output: bool
     units: dict[str, tuple[tuple[int, int], ...]]
     variants: dict[str, Rates]
+    override: str = ""
+
+    @property
+    def name(self) -> str:
+        """What an authorization and the ledger call these rates: the price row, and the negotiated price over it."""
+        return f"{self.price_id}+{self.override}" if self.override else str(self.price_id)
 
 
 def compile_rates(
@@ -211,6 +218,7 @@ def compile_rates(
     variants: Mapping[str, Mapping[str, Sequence[tuple[int, int]]]] | None = None,
     price_id: int = 0,
     variant: str = "",
+    override: str = "",
 ) -> Rates:
     """Compiles prices into Rates.
 
@@ -248,10 +256,16 @@ def compile_rates(
         units=prices,
         variants={
             name: compile_rates(
-                provider=provider, model=model, units={**prices, **own}, price_id=price_id, variant=name
+                provider=provider,
+                model=model,
+                units={**prices, **own},
+                price_id=price_id,
+                variant=name,
+                override=override,
             )
             for name, own in (variants or {}).items()
         },
+        override=override,
     )
 
 

@@ -17,6 +17,7 @@ import msgspec
 
 from budgets.domain.demands import TooManyBudgets
 from budgets.domain.policy import KeyRecord
+from budgets.domain.pricing_list import price_list_etag
 from budgets.gateway import reads
 from budgets.gateway.config import GatewayConfig
 from budgets.gateway.preflight import allow_answer, call_of, deny_answer, price, refusal, unpriced
@@ -50,6 +51,8 @@ BATCH_BODY_MAX: Final = 4_194_304
 KEY_CHARS_MAX: Final = 255
 QUERY_FIELDS_MAX: Final = 50
 DIGESTS_MAX: Final = 4096
+PRICINGS_MAX: Final = 4
+"""How often a call is priced anew because the tenant's prices changed under it."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -139,7 +142,7 @@ class GatewayApp:
         self._digest = lru_cache(maxsize=DIGESTS_MAX)(
             lambda text: api_keys.digest(config.pepper, api_keys.parse(text))
         )
-        self._settlements = Settlements(self._plane.keyring, self._plane.resolutions)
+        self._settlements = Settlements(self._plane.keyring, self._plane.resolutions, self._plane.snapshots)
         self._routes: dict[tuple[str, str], Handler] = {
             ("POST", "/v1/preflight"): self._preflight,
             ("POST", "/v1/settle"): self._settle,
@@ -265,6 +268,14 @@ class GatewayApp:
 
     async def _preflight(self, request: Request) -> Answer:
         snapshot, key = await self._key(request, scope="preflight")
+        for _ in range(PRICINGS_MAX):
+            try:
+                return await self._decide(request, snapshot, key)
+            except Repriced as newer:
+                snapshot = newer.snapshot
+        raise CountersUnavailable("the tenant's prices did not come to rest; try again")
+
+    async def _decide(self, request: Request, snapshot: Snapshot, key: KeyRecord) -> Answer:
         idempotency_key = request.idempotency_key
         wanted, unknown = read(request.body, Preflight)
         warnings = ignored(unknown)
@@ -273,6 +284,10 @@ class GatewayApp:
             snapshot = await self._plane.snapshots.newest(snapshot.policy.tenant_id) or snapshot
         priced = price(wanted, snapshot=snapshot, book=book, now=now)
         if priced is None:
+            # No script will tell that this policy is an old one, so it is asked for.
+            snapshot = await self._plane.snapshots.newest(snapshot.policy.tenant_id) or snapshot
+            priced = price(wanted, snapshot=snapshot, book=book, now=now)
+        if priced is None:
             return _json(unpriced(wanted, book, now))
         call, more = call_of(
             priced, body=request.body, idempotency_key=idempotency_key, snapshot=snapshot, key=key
@@ -280,7 +295,9 @@ class GatewayApp:
         customer = call.attribution.customer
         try:
             answer = await self._plane.holds.place(
-                snapshot.policy.tenant_id, call, admit=lambda current: _admit(current, key, customer)
+                snapshot.policy.tenant_id,
+                call,
+                admit=lambda current: _admit(current, key, customer, snapshot),
             )
         except TooManyBudgets as error:
             raise ProblemError(problem("too-many-budgets", detail=f"{error}.")) from error
@@ -293,7 +310,9 @@ class GatewayApp:
         if isinstance(answer, Placed):
             self._plane.subjects.seen(snapshot.policy.tenant_id, customer, call.attribution.user)
             return _json(allow_answer(answer, model=wanted.model, warnings=warnings + more))
-        return _json(deny_answer(answer, priced, book=book, now=now, warnings=warnings))
+        return _json(
+            deny_answer(answer, priced, book=book, now=now, warnings=warnings, prices=snapshot.prices)
+        )
 
     async def _settle(self, request: Request) -> Answer:
         tenant_id = await self._settling(request)
@@ -339,13 +358,19 @@ class GatewayApp:
         return _json(reads.remaining_answer(standings))
 
     async def _prices(self, request: Request) -> Answer:
-        await self._key(request, scope="read")
+        snapshot, _ = await self._key(request, scope="read")
         provider, now, book = request.query.get("provider"), datetime.now(UTC), self._plane.books.book
-        etag = book.etag(now, provider=provider).encode()
+        # A negotiated price holds for the next request, as any edit does.
+        prices = (await self._plane.snapshots.newest(snapshot.policy.tenant_id) or snapshot).prices
+        etag = price_list_etag(book, now, provider=provider, prices=prices).encode()
         headers = [(b"content-type", b"application/json"), (b"etag", etag)]
         if request.headers.get(b"if-none-match") == etag:
             return 304, b"", headers
-        return 200, await asyncio.to_thread(self._plane.books.price_list, provider, now, etag), headers
+        return (
+            200,
+            await asyncio.to_thread(self._plane.books.price_list, provider, now, etag, prices),
+            headers,
+        )
 
     async def _healthz(self, _request: Request) -> Answer:
         return _json({"status": "ok"})
@@ -365,6 +390,14 @@ class Refusal(Exception):
         self.reason = reason
 
 
+class Repriced(Exception):
+    """The tenant's own prices changed since a call was priced; `snapshot` has the newer ones."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        super().__init__("the tenant's prices changed")
+        self.snapshot = snapshot
+
+
 def _stands_in_the_way(snapshot: Snapshot, wanted: Preflight, key: KeyRecord) -> bool:
     """Whether the policy stands in the way of a call, so that it is worth asking whether it changed."""
     who, policy = wanted.subject, snapshot.policy
@@ -374,8 +407,10 @@ def _stands_in_the_way(snapshot: Snapshot, wanted: Preflight, key: KeyRecord) ->
     )
 
 
-def _admit(current: Snapshot, key: KeyRecord, customer: str) -> None:
+def _admit(current: Snapshot, key: KeyRecord, customer: str, priced_under: Snapshot) -> None:
     """Checks what an edit may have changed since the request came in: the script fences the version it was read under."""
+    if current is not priced_under and current.policy.price_overrides != priced_under.policy.price_overrides:
+        raise Repriced(current)
     record = current.keys.get(key.digest)
     if record is None or record.revoked_at is not None:
         raise ProblemError(problem("unauthorized", detail="This API key was revoked."))

@@ -13,7 +13,9 @@ import msgspec
 from budgets.domain.demands import Attribution, Bound
 from budgets.domain.policy import Action, KeyRecord, Metric
 from budgets.domain.pricing import PricingError, bound_nano, fits_output_tokens
-from budgets.domain.pricing_book import AmbiguousProvider, PriceBook, UnknownModel
+from budgets.domain.pricing_alternatives import alternatives
+from budgets.domain.pricing_book import AmbiguousProvider, Model, PriceBook, UnknownModel
+from budgets.domain.pricing_overrides import TenantPrices
 from budgets.domain.pricing_rates import BadUsage, CostTooLarge, Rates, UnpricedUnit
 from budgets.gateway.wire import TAGS_MAX, Preflight
 from budgets.services.holds import Call, Placed, Refused, Standing
@@ -79,7 +81,10 @@ def price(request: Preflight, *, snapshot: Snapshot, book: PriceBook, now: datet
     """Finds the price of a request; None if the tenant refuses calls without one. Raises ProblemError."""
     policy = snapshot.policy
     cap = request.max_output_tokens or policy.default_max_output_tokens
-    found = book.resolve(request.provider, request.model, now)
+    if snapshot.prices is None:
+        found = book.resolve(request.provider, request.model, now)
+    else:
+        found = snapshot.prices.resolve(book, request.provider, request.model, now)
     if isinstance(found, Rates):
         return Priced(request, found, found.provider, cap)
     if request.cost_usd is not None:
@@ -146,7 +151,7 @@ def call_of(
         request_digest=hashlib.blake2b(body, digest_size=16).hexdigest(),
         key_id=key.key_id,
         attribution=attribution,
-        price_id=str(priced.rates.price_id) if priced.rates else "",
+        price_id=priced.rates.name if priced.rates else "",
         input_tokens=request.input_tokens,
         max_output_tokens=priced.max_output_tokens,
         n=request.n,
@@ -197,7 +202,13 @@ def allow_answer(placed: Placed, *, model: str, warnings: list[str]) -> dict[str
 
 
 def deny_answer(
-    refused: Refused, priced: Priced, *, book: PriceBook, now: datetime, warnings: list[str]
+    refused: Refused,
+    priced: Priced,
+    *,
+    book: PriceBook,
+    now: datetime,
+    warnings: list[str],
+    prices: TenantPrices | None = None,
 ) -> dict[str, Any]:
     """The answer for a call that does not fit: which budget, what would fit, and cheaper models that would."""
     metric, room = refused.standing.place.rule.metric, refused.room
@@ -219,7 +230,8 @@ def deny_answer(
     if refused.busy:
         answer["retry_after_ms"] = refused.retry_after_ms
     elif metric is Metric.USD and room > 0 and priced.rates is not None:
-        cheaper = book.alternatives(
+        cheaper = alternatives(
+            book,
             priced.provider,
             at=now,
             input_tokens=request.input_tokens,
@@ -227,6 +239,7 @@ def deny_answer(
             at_most_nano=room,
             n=request.n,
             limit=ALTERNATIVES_MAX,
+            rates_of=Model.rates if prices is None else prices.rates_of,
         )
         answer["alternatives"] = [{"model": a.model, "estimate_usd": to_usd(a.bound_nano)} for a in cheaper]
     return answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +14,7 @@ import msgspec
 from budgets.domain.authorization import NOT_OURS, Hold, InvalidAuthorization, Keyring
 from budgets.domain.pricing import PricingError, check_usage, cost_nano
 from budgets.domain.pricing_book import PriceBook
+from budgets.domain.pricing_overrides import TenantPrices, override_of
 from budgets.domain.pricing_rates import BadUsage, Rates, UnpricedUnit, Usage
 from budgets.gateway.wire import Settle, SettleBatch, Void, ignored, read, read_object
 from budgets.services.dataplane import StorageUnavailable
@@ -25,9 +27,12 @@ from budgets.services.resolutions import (
     presumption,
     void,
 )
+from budgets.services.snapshots import Snapshots
 from noburn.kit import ids
 from noburn.kit.money import BadAmount, from_usd, to_usd
 from noburn.kit.problems import FieldError, Problem, ProblemError, problem, to_bytes
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,7 @@ class Settlements:
 
     keyring: Keyring
     resolutions: Resolutions
+    snapshots: Snapshots
 
     def hold(self, token: str, tenant_id: UUID) -> Hold:
         """The hold of an authorization. Another tenant's is as invalid as a forged one. Raises ProblemError."""
@@ -60,8 +66,22 @@ class Settlements:
         self, request: Settle, unknown: tuple[str, ...], tenant_id: UUID, book: PriceBook
     ) -> dict[str, Any]:
         hold = self.hold(request.authorization, tenant_id)
-        report, warnings = report_of(request, hold, book)
+        report, warnings = report_of(request, hold, book, await self._prices(hold))
         return answer(await self._resolve(hold, report), warnings + ignored(unknown))
+
+    async def _prices(self, hold: Hold) -> TenantPrices | None:
+        """The tenant's own prices, with the one that a hold names. Raises StorageUnavailable."""
+        tenant_id, named = hold.body.tenant_id, override_of(hold.body.price_id)
+        snapshot = self.snapshots.get(tenant_id)
+        prices = snapshot.prices if snapshot is not None else None
+        if named and (prices is None or not prices.knows(named)):
+            # Placed by a gateway that knows a newer policy than this one.
+            await self.snapshots.refresh(tenant_id, seen=-1)
+            snapshot = self.snapshots.get(tenant_id)
+            prices = snapshot.prices if snapshot is not None else None
+            if prices is None or not prices.knows(named):
+                log.error("hold %s names %s, which its tenant does not have", hold.body.hold_id, named)
+        return prices
 
     async def void(self, body: bytes, tenant_id: UUID) -> dict[str, Any]:
         """Voids a call that never reached the provider."""
@@ -104,7 +124,9 @@ def _failed(of: Problem, request_id: str) -> dict[str, Any]:
     return {"status": of.status, "problem": msgspec.Raw(to_bytes(of, request_id))}
 
 
-def report_of(request: Settle, hold: Hold, book: PriceBook) -> tuple[Report, list[str]]:
+def report_of(
+    request: Settle, hold: Hold, book: PriceBook, prices: TenantPrices | None = None
+) -> tuple[Report, list[str]]:
     """What a settlement says, priced at the time when its hold was placed. Raises ProblemError for bad counts."""
     if request.cost_usd is None:
         if request.usage is msgspec.UNSET:
@@ -120,7 +142,7 @@ def report_of(request: Settle, hold: Hold, book: PriceBook) -> tuple[Report, lis
         check_usage(usage)
         if request.cost_usd is not None:
             cost = from_usd(request.cost_usd, field="cost_usd")
-        elif (rates := _rates(request, hold, book, at)) is not None:
+        elif (rates := _rates(request, hold, book, prices, at)) is not None:
             cost = _cost(rates, usage, body.cost_nano, warnings)
         else:
             # No price then and none now: the caller's own estimate stands until somebody sends cost_usd.
@@ -155,9 +177,17 @@ def _bad(field: str, message: str) -> ProblemError:
     return ProblemError(problem("invalid-request", detail=message, errors=[FieldError(field, message)]))
 
 
-def _rates(request: Settle, hold: Hold, book: PriceBook, at: datetime) -> Rates | None:
+def _rates(
+    request: Settle, hold: Hold, book: PriceBook, prices: TenantPrices | None, at: datetime
+) -> Rates | None:
     """The rates of the model that answered, if it is known, else of the one that was asked for."""
     body = hold.body
+    if prices is not None:
+        own = prices.settled(
+            book, body.price_id, provider=body.provider, asked=body.model, reported=request.model, at=at
+        )
+        if own is not None:
+            return own
     for model in (request.model, body.model):
         if model and isinstance(found := book.resolve(body.provider or None, model, at), Rates):
             return found

@@ -10,6 +10,7 @@ import msgspec
 
 from budgets.domain.pricing_book import PriceBook
 from budgets.domain.pricing_list import price_list
+from budgets.domain.pricing_overrides import TenantPrices
 from budgets.services.polling import Poller
 from budgets.stores.postgres.money import MoneyStore
 from budgets.stores.postgres.prices import load_price_book, load_price_book_version
@@ -38,11 +39,15 @@ class Books:
         """Stops polling."""
         await self._poller.stop()
 
-    def price_list(self, provider: str | None, now: datetime, etag: bytes) -> bytes:
+    def price_list(
+        self, provider: str | None, now: datetime, etag: bytes, prices: TenantPrices | None = None
+    ) -> bytes:
         """The prices in force as JSON; kept by their ETag, since the whole list takes a while to write."""
         found = self._lists.get(etag)
         if found is None:
-            found = msgspec.json.encode({"prices": price_list(self.book, provider=provider, now=now)})
+            found = msgspec.json.encode(
+                {"prices": price_list(self.book, provider=provider, now=now, prices=prices)}
+            )
             self._lists[etag] = found
             if len(self._lists) > LISTS_MAX:
                 self._lists.popitem(last=False)

@@ -21,16 +21,18 @@ from budgets.domain.policy import (
     KeyRecord,
     Metric,
     Policy,
+    PriceOverrideRule,
     Scope,
     WindowKind,
     encode,
 )
-from budgets.models import Budget, OnExpiry, PolicySnapshot
+from budgets.models import Budget, OnExpiry, PolicySnapshot, PriceOverride
+from noburn.kit.money import rate_to_pico
 from tenants.models import ApiKey, Customer, Project, Tenant
 from tenants.services.tenants import TenantNotFound, lock_tenant
 
-KEY_MEMORY = timedelta(days=400)
-"""For how long a revoked or expired key stays in the policy: as long as an authorization may be settled."""
+MEMORY = timedelta(days=400)
+"""For how long an ended key or negotiated price stays in the policy: as long as an authorization may be settled."""
 
 policy_published = Signal()
 """Sent after the commit of an edit: `tenant_id` (UUID), `version` (int).
@@ -47,7 +49,7 @@ def compile_policy(*, tenant_id: UUID, version: int, now: datetime) -> Policy:
     projects = dict(
         Project.objects.filter(tenant_id=tenant_id).order_by("slug", "pk").values_list("pk", "slug")
     )
-    remembered = now - KEY_MEMORY
+    remembered = now - MEMORY
     keys = (
         ApiKey.objects.filter(tenant_id=tenant_id)
         .filter(Q(revoked_at__isnull=True) | Q(revoked_at__gt=remembered))
@@ -77,6 +79,12 @@ def compile_policy(*, tenant_id: UUID, version: int, now: datetime) -> Policy:
         projects=tuple(projects.values()),
         suspended_customers=frozenset(suspended.values_list("external_id", flat=True)),
         budgets=tuple(_rule(budget) for budget in budgets.order_by("created_at", "pk")),
+        price_overrides=tuple(
+            _price_rule(override)
+            for override in PriceOverride.objects.filter(tenant_id=tenant_id)
+            .filter(Q(effective_to__isnull=True) | Q(effective_to__gt=remembered))
+            .order_by("created_at", "pk")
+        ),
     )
 
 
@@ -94,6 +102,23 @@ def _rule(budget: Budget) -> BudgetRule:
         action=Action(budget.action),
         time_zone=budget.time_zone,
         release_on_expiry=budget.on_expiry == OnExpiry.RELEASE,
+    )
+
+
+def _price_rule(override: PriceOverride) -> PriceOverrideRule:
+    discount = override.discount_percent
+    return PriceOverrideRule(
+        override_id=override.pk,
+        provider=override.provider,
+        model=override.model,
+        # Four places of a percentage are millionths of the whole.
+        kept_ppm=None if discount is None else int((100 - discount) * 10_000),
+        prices=tuple(
+            (row["variant"], row["unit"], row["tier_start"], rate_to_pico(row["price"], field="price"))
+            for row in override.prices or ()
+        ),
+        effective_from=override.effective_from,
+        effective_to=override.effective_to,
     )
 
 

@@ -10,6 +10,7 @@ from uuid import UUID
 from budgets.domain import policy as policies
 from budgets.domain.demands import Matcher
 from budgets.domain.policy import KeyRecord, Policy
+from budgets.domain.pricing_overrides import TenantPrices
 from budgets.services.epochs import EpochDirectory
 from budgets.services.polling import Poller
 from budgets.stores.postgres.money import MoneyStore
@@ -27,7 +28,7 @@ UNKNOWN_SECONDS = 2.0
 class Snapshot:
     """A tenant's policy with what is derived from it."""
 
-    __slots__ = ("key_ids", "keys", "matcher", "policy", "projects")
+    __slots__ = ("key_ids", "keys", "matcher", "policy", "prices", "projects")
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
@@ -35,6 +36,8 @@ class Snapshot:
         self.keys: dict[bytes, KeyRecord] = {key.digest: key for key in policy.keys}
         self.key_ids = {key.key_id: ids.encode(ids.API_KEY, key.key_id) for key in policy.keys}
         self.projects = frozenset(policy.projects)
+        # None for most tenants, whose calls are then priced by the book alone.
+        self.prices = TenantPrices(policy.price_overrides) if policy.price_overrides else None
 
 
 class Snapshots:

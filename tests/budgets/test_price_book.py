@@ -14,6 +14,7 @@ from django.core.management import CommandError, call_command
 from django.db import DatabaseError, IntegrityError, connection, transaction
 
 from budgets.domain.pricing import Rates, Usage, cost_nano
+from budgets.domain.pricing_alternatives import alternatives
 from budgets.domain.pricing_book import (
     CACHE_SIZE,
     AmbiguousProvider,
@@ -226,7 +227,7 @@ class TestAlternatives:
             "max_output_tokens": 10_000,
             "at_most_nano": 2_700,
         } | changes
-        return [(a.model, a.bound_nano) for a in BOOK.alternatives("openai", **call)]
+        return [(a.model, a.bound_nano) for a in alternatives(BOOK, "openai", **call)]
 
     def test_are_those_that_fit_the_dearest_first(self) -> None:
         assert self.offer(at_most_nano=5_000) == [
@@ -266,7 +267,7 @@ class TestAlternatives:
                 )
             ],
         )
-        found = book.alternatives("p", at=NOW, input_tokens=10_000, max_output_tokens=1, at_most_nano=10**9)
+        found = alternatives(book, "p", at=NOW, input_tokens=10_000, max_output_tokens=1, at_most_nano=10**9)
         assert [each.model for each in found] == ["good"]
 
 
@@ -322,6 +323,7 @@ class TestPriceList:
             "model": "m",
             "variant": "standard",
             "price_id": "4",
+            "override": None,
             "currency": "USD",
             "effective_from": "2020-01-01T00:00:00+00:00",
             "effective_to": None,

@@ -200,6 +200,10 @@ def _prices() -> dict[str, Schema]:
                 "model": TEXT,
                 "variant": {**TEXT, "description": "`standard`, `batch`, `flex`, `priority`, …"},
                 "price_id": {**TEXT, "description": "Names these prices for good: rows never change."},
+                "override": {
+                    **nullable(TEXT),
+                    "description": "The tenant's negotiated price (`pov_…`) that is counted in; null: the book's own.",
+                },
                 "currency": _constant("USD"),
                 "effective_from": TIME,
                 "effective_to": {**nullable(TIME), "description": "Null while nothing follows."},

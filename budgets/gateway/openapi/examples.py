@@ -221,6 +221,7 @@ PRICES: Final[dict[str, dict[str, Any]]] = {
                     "model": "gpt-4o-mini",
                     "variant": "standard",
                     "price_id": "3448",
+                    "override": None,
                     "currency": "USD",
                     "effective_from": "2024-07-18T00:00:00+00:00",
                     "effective_to": None,
