@@ -59,6 +59,11 @@ def _say(details: Details, name: str) -> str:
     value = details.get(name)
     if value is None or value == "":
         return "unknown"
+    return _plain(value)
+
+
+def _plain(value: object) -> str:
+    """One line of bounded length, whatever it was."""
     return " ".join(str(value).split())[:LINE_CHARACTERS_MAX]
 
 
@@ -141,7 +146,8 @@ def _generic(title: str) -> Callable[[Details], Text]:
 
     def text(details: Details) -> Text:
         lines = tuple(
-            f"{name.replace('_', ' ').capitalize()}: {_say(details, name)}" for name in sorted(details)
+            f"{_plain(name).replace('_', ' ').capitalize()}: {_say(details, name)}"
+            for name in sorted(details)
         )
         return Text(title, lines[:20])
 

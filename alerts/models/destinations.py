@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
@@ -73,4 +75,12 @@ class Destination(Owned):
         ]
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.address}"
+        return f"{self.kind} {self.place}"
+
+    @property
+    def place(self) -> str:
+        """What may be told of the address anywhere: a URL's path and query may be secret, its host is not."""
+        if self.kind == DestinationKind.EMAIL:
+            return self.address
+        parts = urlsplit(self.address)
+        return f"{parts.scheme}://{parts.netloc}"

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 from django.conf import settings
@@ -269,7 +268,7 @@ def switch_off(*, destination: Destination, because: DisabledBecause, now: datet
                 dedupe_key=f"destination_disabled:{destination.pk}:{destination.version}",
                 subject=wire_id(destination),
                 details={
-                    "destination": destination.description or _where(destination),
+                    "destination": destination.description or destination.place,
                     "reason": _REASONS[because],
                 },
             )
@@ -380,20 +379,12 @@ def _sorted(kinds: Sequence[str]) -> list[str]:
     return [kind for kind in CHOICES if kind in kinds]
 
 
-def _where(destination: Destination) -> str:
-    """What may be told of an address anywhere: a URL's path and query may be secret, its host is not."""
-    if destination.kind == DestinationKind.EMAIL:
-        return destination.address
-    parts = urlsplit(destination.address)
-    return f"{parts.scheme}://{parts.netloc}"
-
-
 def _seen(destination: Destination) -> dict[str, Any]:
     """What the audit log shows of a destination."""
     until = destination.previous_secret_until
     return {
         "kind": destination.kind,
-        "address": _where(destination),
+        "address": destination.place,
         "description": destination.description,
         "alert_kinds": list(destination.alert_kinds),
         "enabled": destination.enabled,
