@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from email import message_from_bytes, policy
 from email.message import EmailMessage, Message
 from types import TracebackType
@@ -11,6 +12,8 @@ from aiosmtpd.controller import Controller
 
 from tests.doubles.provider.process import free_port
 
+WAIT_SECONDS = 30.0
+
 
 class MailServer:
     """Accepts mail for everybody except `refused`; `messages` holds what it accepted."""
@@ -19,6 +22,7 @@ class MailServer:
         self.messages: list[Message] = []
         self.recipients: list[str] = []
         self.refused: set[str] = set()
+        self._arrived = threading.Condition()
         self.port = free_port()
         self._controller = Controller(self, hostname="127.0.0.1", port=self.port)
 
@@ -31,9 +35,16 @@ class MailServer:
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
         """SMTP's DATA."""
-        self.messages.append(message_from_bytes(envelope.content, EmailMessage, policy=policy.default))
-        self.recipients += envelope.rcpt_tos
+        with self._arrived:
+            self.messages.append(message_from_bytes(envelope.content, EmailMessage, policy=policy.default))
+            self.recipients += envelope.rcpt_tos
+            self._arrived.notify_all()
         return "250 OK"
+
+    def wait_for(self, count: int) -> None:
+        """Returns when so many messages have arrived. Raises AssertionError when they do not."""
+        with self._arrived:
+            assert self._arrived.wait_for(lambda: len(self.messages) >= count, WAIT_SECONDS), self.messages
 
     def __enter__(self) -> MailServer:
         self._controller.start()

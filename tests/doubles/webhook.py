@@ -115,6 +115,11 @@ class WebhookReceiver:
         """Returns when so many requests have arrived. Raises AssertionError when they do not."""
         return self.wait_until(lambda received: len(received) >= count)
 
+    def came(self, count: int, *, seconds: float) -> bool:
+        """Waits so long at most for so many requests; tells whether they came."""
+        with self.arrived:
+            return self.arrived.wait_for(lambda: len(self.received) >= count, seconds)
+
     def wait_until(self, wanted: Callable[[Sequence[Received]], bool]) -> Sequence[Received]:
         """Returns when what arrived is as wanted. Raises AssertionError when it never is."""
         with self.arrived:
