@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from uuid import UUID
 
 from budgets.queries.bounded import Row, rows
@@ -23,6 +23,11 @@ class LedgerFilter:
     tenant_id: UUID
     kind: str = ""
     customer: str = ""
+    end_user: str = ""
+    project: str = ""
+    model: str = ""
+    run: str = ""
+    hold_id: UUID | None = None
     counter_id: UUID | None = None
     since: datetime | None = None
     until: datetime | None = None
@@ -35,9 +40,17 @@ def entries(*, wanted: LedgerFilter, before: Place | None, limit: int) -> list[R
     for condition, value in (
         ("l.kind = %s", wanted.kind or None),
         ("l.customer = %s", wanted.customer or None),
+        ("l.end_user = %s", wanted.end_user or None),
+        ("l.project = %s", wanted.project or None),
+        ("l.model = %s", wanted.model or None),
+        ("l.run = %s", wanted.run or None),
+        ("l.hold_id = %s", wanted.hold_id),
         ("%s = ANY (l.counters)", wanted.counter_id),
         ("l.placed_at >= %s", wanted.since),
         ("l.placed_at < %s", wanted.until),
+        # The same once more, in the words by which partitions are left out.
+        ("l.placed_month >= %s", _month(wanted.since)),
+        ("l.placed_month <= %s", _month(wanted.until)),
     ):
         if value is not None:
             conditions.append(condition)
@@ -80,6 +93,10 @@ def resolutions(*, wanted: LedgerFilter, before: Place | None, limit: int) -> li
     )
 
 
+def _month(at: datetime | None) -> date | None:
+    return at.astimezone(UTC).date().replace(day=1) if at is not None else None
+
+
 _RESOLUTION = """r.hold_id, r.placed_month, r.tenant_id, r.epoch_id, r.state, r.flags, r.counters, r.incarnations,
     r.held, r.live, r.first, r.posted, r.held_cost_nano, r.cost_nano, r.tokens, r.requests,
     r.revision AS revisions, r.resolved_at, r.updated_at"""
@@ -101,4 +118,13 @@ def entries_of(*, tenant_id: UUID, hold_id: UUID, placed_month: date, limit: int
         f"""SELECT {_ENTRY} FROM ledger_entries l WHERE l.hold_id = %s AND l.placed_month = %s AND l.tenant_id = %s
         ORDER BY l.revision LIMIT %s""",  # noqa: S608
         [hold_id, placed_month, tenant_id, limit],
+    )
+
+
+def entries_of_hold(*, tenant_id: UUID, hold_id: UUID, limit: int) -> list[Row]:
+    """All entries of one hold whose month nobody knows, the first one first."""
+    return rows(
+        f"""SELECT {_ENTRY} FROM ledger_entries l WHERE l.hold_id = %s AND l.tenant_id = %s
+        ORDER BY l.placed_month, l.revision LIMIT %s""",  # noqa: S608
+        [hold_id, tenant_id, limit],
     )
