@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import secrets
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -20,16 +21,19 @@ from budgets.domain.policy import KeyRecord
 from budgets.domain.pricing_list import price_list_etag
 from budgets.gateway import reads
 from budgets.gateway.config import GatewayConfig
+from budgets.gateway.decisions import record
 from budgets.gateway.preflight import allow_answer, call_of, deny_answer, price, refusal, unpriced
 from budgets.gateway.settle import Settlements
 from budgets.gateway.wire import Extend, Preflight, ignored, read
 from budgets.services.dataplane import CountersUnavailable, DataPlane, StorageUnavailable
 from budgets.services.holds import (
+    Call,
     EpochClosed,
     HoldGone,
     HoldTooLong,
     IdempotencyConflict,
     Placed,
+    Refused,
     TooManySubjects,
 )
 from budgets.services.resolutions import Overloaded
@@ -288,11 +292,12 @@ class GatewayApp:
             snapshot = await self._plane.snapshots.newest(snapshot.policy.tenant_id) or snapshot
             priced = price(wanted, snapshot=snapshot, book=book, now=now)
         if priced is None:
+            self._log(wanted, snapshot, key, reason="price_unknown")
             return _json(unpriced(wanted, book, now))
         call, more = call_of(
             priced, body=request.body, idempotency_key=idempotency_key, snapshot=snapshot, key=key
         )
-        customer = call.attribution.customer
+        customer, started = call.attribution.customer, time.monotonic()
         try:
             answer = await self._plane.holds.place(
                 snapshot.policy.tenant_id,
@@ -306,13 +311,48 @@ class GatewayApp:
         except IdempotencyConflict as error:
             raise ProblemError(problem("idempotency-conflict", detail=f"{error}.")) from error
         except Refusal as stop:
+            self._log(wanted, snapshot, key, call, started, reason=stop.reason)
             return _json(refusal(stop.reason, str(stop)))
+        self._log(wanted, snapshot, key, call, started, answer)
         if isinstance(answer, Placed):
             self._plane.subjects.seen(snapshot.policy.tenant_id, customer, call.attribution.user)
             return _json(allow_answer(answer, model=wanted.model, warnings=warnings + more))
         return _json(
             deny_answer(answer, priced, book=book, now=now, warnings=warnings, prices=snapshot.prices)
         )
+
+    def _log(
+        self,
+        wanted: Preflight,
+        snapshot: Snapshot,
+        key: KeyRecord,
+        call: Call | None = None,
+        started: float = 0.0,
+        answer: Placed | Refused | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Notes a decision; a dry run decides nothing, and a replay nothing new."""
+        if wanted.dry_run or (type(answer) is Placed and answer.replayed):
+            return
+        try:
+            # Placing may have read a newer policy than the request came in under.
+            current = self._plane.snapshots.get(snapshot.policy.tenant_id) or snapshot
+            waited_ms = int((time.monotonic() - started) * 1000) if wanted.wait_ms and call else 0
+            self._plane.decisions.note(
+                record(
+                    wanted,
+                    snapshot=current,
+                    key=key,
+                    call=call,
+                    answer=answer,
+                    reason=reason,
+                    waited_ms=waited_ms,
+                )
+            )
+        except Exception:
+            # The hold is placed: a defect of the log must not keep its authorization from the caller.
+            log.exception("a decision was not noted")
+            self._plane.decisions.missed(snapshot.policy.tenant_id)
 
     async def _settle(self, request: Request) -> Answer:
         tenant_id = await self._settling(request)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from budgets.domain.authorization import Keyring
 from budgets.services.books import Books
+from budgets.services.decisions import DecisionLog
 from budgets.services.epochs import CountersUnavailable, EpochDirectory
 from budgets.services.grants import Grants
 from budgets.services.holds import Holds
@@ -13,6 +14,7 @@ from budgets.services.resolutions import Resolutions
 from budgets.services.snapshots import Snapshots
 from budgets.services.subjects import Subjects
 from budgets.services.waiting import Waiters
+from budgets.stores.postgres.decisions import DecisionStore
 from budgets.stores.postgres.money import MoneyStore, StorageUnavailable
 from budgets.stores.redis.connection import RedisConnection, RedisError, RedisUnavailable
 
@@ -40,6 +42,8 @@ class DataPlane:
         self.snapshots = Snapshots(store=self._store, redis=self._redis, epochs=self._epochs)
         self.books = Books(self._store)
         self.subjects = Subjects(self._store)
+        # A connection of its own: writing the log never keeps the money path waiting for one.
+        self.decisions = DecisionLog(DecisionStore(database_url, connections=1))
         self.resolutions = Resolutions(
             store=self._store,
             redis=self._redis,
@@ -64,12 +68,13 @@ class DataPlane:
         await self.books.start()
         await self.snapshots.start()
         await self.subjects.start()
+        await self.decisions.start()
 
     async def stop(self) -> None:
         """Commits what is queued and closes every connection."""
         await self.resolutions.idle()
         await self._grants.settle_down()
-        for part in (self.subjects, self.snapshots, self.books, self._epochs):
+        for part in (self.decisions, self.subjects, self.snapshots, self.books, self._epochs):
             await part.stop()
         await self._redis.close()
         await self._store.close()

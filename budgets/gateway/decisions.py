@@ -1,0 +1,98 @@
+"""From an answered pre-flight to its record in the log of decisions. On the hot path: a few microseconds."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from budgets.domain.decisions import TAGS_MAX, TOOLS_MAX, Decision, bounded, fingerprint_of
+from budgets.domain.policy import Action, KeyRecord
+from budgets.gateway.wire import Preflight
+from budgets.services.decisions import now_us
+from budgets.services.holds import Call, Placed, Refused, Standing
+from budgets.services.snapshots import Snapshot
+from noburn.kit.money import from_usd
+
+
+def record(
+    request: Preflight,
+    *,
+    snapshot: Snapshot,
+    key: KeyRecord,
+    call: Call | None = None,
+    answer: Placed | Refused | None = None,
+    reason: str | None = None,
+    waited_ms: int = 0,
+) -> Decision:
+    """The record of one decision. `answer` is what the counters said; without one `reason` says why they were not asked,
+    and without `call` the model has no price."""
+    if call is None:
+        who = request.subject
+        project, customer, user = who.project or key.project or "default", who.customer, who.user
+        run, plan, provider = who.run, who.plan, request.provider
+        estimate, cap, price_id = None, None, None
+    else:
+        to = call.attribution
+        project, customer, user = to.project, to.customer, to.user
+        run, plan, provider = to.run, to.plan, to.provider
+        estimate, cap, price_id = call.bound.cost_nano, call.max_output_tokens, call.price_id
+    hold_id, room, shadow = None, None, None
+    standing: Standing | None = None
+    if type(answer) is Placed:
+        standing, shadow = _tightest(answer.standings)
+        estimate, cap = answer.bound.cost_nano, answer.max_output_tokens
+        hold_id = answer.hold.body.hold_id if answer.hold is not None else None
+    elif type(answer) is Refused:
+        standing, room = answer.standing, answer.room
+        reason = "budget_busy" if answer.busy else "budget_exceeded"
+    return Decision(
+        tenant_id=snapshot.policy.tenant_id,
+        at_us=now_us(),
+        api_key=key.key_id,
+        policy_version=snapshot.policy.version,
+        reason=reason,
+        hold_id=hold_id,
+        project=project,
+        customer=customer or None,
+        end_user=user or None,
+        run=run or None,
+        plan=plan or None,
+        tags=bounded(request.tags, TAGS_MAX),
+        provider=provider or None,
+        model=request.model,
+        price_id=price_id or None,
+        input_tokens=request.input_tokens,
+        cached_input_tokens=request.cached_input_tokens,
+        cap_asked=request.max_output_tokens,
+        cap=cap,
+        n=request.n,
+        images=request.images,
+        audio=request.audio,
+        tools=bounded(request.tools, TOOLS_MAX),
+        service_tier=request.service_tier or None,
+        fingerprint=fingerprint_of(request.fingerprint) if request.fingerprint else None,
+        estimate_nano=estimate,
+        own_nano=from_usd(request.cost_usd, field="cost_usd") if request.cost_usd is not None else None,
+        fit=request.fit,
+        wait_ms=request.wait_ms,
+        waited_ms=waited_ms,
+        ttl_seconds=request.ttl_seconds,
+        budget_id=standing.place.rule.budget_id if standing else None,
+        subject=standing.place.subject if standing else None,
+        metric=standing.place.rule.metric.value if standing else None,
+        limit_amount=standing.limit if standing else None,
+        remaining=standing.remaining if standing else None,
+        room=room,
+        shadow=shadow,
+    )
+
+
+def _tightest(standings: tuple[Standing, ...]) -> tuple[Standing | None, tuple[UUID, ...] | None]:
+    """The blocking budget with the smallest share left, and the warning ones that would have refused."""
+    tightest, share, shadow = None, 2.0, None
+    for standing in standings:
+        if standing.place.rule.action is Action.WARN:
+            if not standing.fitted:
+                shadow = (*(shadow or ()), standing.place.rule.budget_id)
+        elif (left := standing.remaining / standing.limit if standing.limit else 0.0) < share:
+            tightest, share = standing, left
+    return tightest, shadow
