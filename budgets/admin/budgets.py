@@ -12,7 +12,7 @@ from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdo
 from unfold.decorators import display
 
 from budgets.admin.shown import amount, link
-from budgets.models import Budget, BudgetOverride, PolicySnapshot
+from budgets.models import Budget, BudgetIncrease, BudgetOverride, PolicySnapshot
 from noburn.kit import ids
 from tenants.admin.base import ReadOnlyAdmin
 
@@ -86,6 +86,37 @@ class BudgetOverrideAdmin(ReadOnlyAdmin):
     @display(description="Limit")
     def shown_limit(self, override: BudgetOverride) -> str:
         return amount(override.budget.metric, override.limit)
+
+
+@admin.register(BudgetIncrease)
+class BudgetIncreaseAdmin(ReadOnlyAdmin):
+    list_display = (
+        "budget",
+        "tenant",
+        "subject",
+        "shown_amount",
+        "starts_at",
+        "ends_at",
+        "shown_state",
+        "created_by",
+    )
+    list_select_related = ("tenant", "budget")
+    list_filter = (("tenant", AutocompleteSelectFilter), ("budget", AutocompleteSelectFilter))
+    fields = (
+        "tenant", "budget", "subject", "shown_amount", "shown_state", "starts_at", "ends_at", "reason", "created_by",
+        "created_at", "started_at", "ended_at", "cancelled_at", "cancelled_by",
+    )  # fmt: skip
+    readonly_fields = ("shown_amount", "shown_state")
+    search_fields = ("=tenant__slug", "=subject", "=created_by")
+    ordering = ("-pk",)
+
+    @display(description="So much more")
+    def shown_amount(self, increase: BudgetIncrease) -> str:
+        return amount(increase.budget.metric, increase.amount)
+
+    @display(description="State")
+    def shown_state(self, increase: BudgetIncrease) -> str:
+        return increase.state
 
 
 @admin.register(PolicySnapshot)

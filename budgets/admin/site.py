@@ -13,10 +13,14 @@ from django.urls import reverse
 
 from budgets.admin.money.pages import table
 from budgets.admin.shown import UNKNOWN, amounts, moment
-from budgets.services.headline import in_time, money_path
+from budgets.services.headline import in_time, money_path, rollup_lag, told
+from noburn.kit.clock import utc_now
 from tenants.models import Tenant
 
 LAST_ACTIONS = 10
+
+WAITING_TOLERATED = 10_000
+"""Entries of the ledger that may wait for a rollup before it is worth a look: some seconds of a busy ledger."""
 
 Item = tuple[str, str, str]
 """A line of the sidebar: its words, its icon, and a model (`app.model`) or the name of a page."""
@@ -61,7 +65,14 @@ TOPICS: tuple[tuple[str, tuple[Item, ...]], ...] = (
             ("Tenants' own prices", "percent", "budgets.priceoverride"),
         ),
     ),
-    ("Alerts", ()),
+    (
+        "Alerts",
+        (
+            ("Alerts", "notifications", "alerts.alert"),
+            ("Deliveries", "send", "alerts.delivery"),
+            ("Destinations", "location_on", "alerts.destination"),
+        ),
+    ),
     (
         "People",
         (
@@ -119,9 +130,11 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     readers: list[tuple[str, Callable[[], list[Figure]]]] = [
         ("tenants.view_tenant", _tenants),
         ("budgets.view_budget", _money),
+        ("budgets.view_budget", _rollups),
+        ("alerts.view_delivery", _told),
     ]
     figures = [figure for right, read in readers if request.user.has_perm(right) for figure in read()]
-    last = LogEntry.objects.filter(user=str(request.user.pk)).order_by("-pk")[:LAST_ACTIONS]
+    last = LogEntry.objects.filter(user_id=str(request.user.pk)).order_by("-pk")[:LAST_ACTIONS]
     rows = [[moment(entry.action_time), entry.object_repr, entry.get_change_message()] for entry in last]
     return {
         **context,
@@ -165,6 +178,40 @@ def _money() -> list[Figure]:
             alarming=bool(found.overrun),
         ),
     ]  # fmt: skip
+
+
+def _rollups() -> list[Figure]:
+    lag = rollup_lag()
+    if lag is None:
+        value, note = UNKNOWN, "the ledger took too long to look at"
+    elif not lag.at_home:
+        value, note = "stopped", "this database was restored: `manage.py usage rebuild`"
+    elif not lag.waiting:
+        value, note = "none", "usage is rolled up"
+    else:
+        value, note = f"{lag.waiting:,} entries", f"rolled up to {moment(lag.through_at)}"
+    behind = lag is not None and (not lag.at_home or lag.waiting > WAITING_TOLERATED)
+    return [Figure("Rollup lag", value, note, reverse("money:ledger"), alarming=behind)]
+
+
+def _told() -> list[Figure]:
+    found = told(now=utc_now())
+    return [
+        Figure(
+            "Drift",
+            "none" if found.drifting == 0 else f"{_number(found.drifting)} tenants",
+            "told of today; figures are verified every five minutes",
+            reverse("admin:alerts_alert_changelist") + "?q=drift",
+            alarming=bool(found.drifting),
+        ),
+        Figure(
+            "Deliveries failed",
+            _number(found.failed_deliveries),
+            "given up within a day",
+            reverse("admin:alerts_delivery_changelist") + "?state__exact=failed",
+            alarming=bool(found.failed_deliveries),
+        ),
+    ]
 
 
 def _number(count: int | None) -> str:

@@ -73,12 +73,12 @@ class Counter:
     @property
     def headroom(self) -> int:
         """What may still be granted."""
-        return max(0, self.row["limit_amount"] - self.row["spent"] - self.authority)
+        return max(0, int(self.row["limit_amount"] - self.row["spent"]) - self.authority)
 
     @property
     def overrun(self) -> int:
         """What is spent or promised above the limit."""
-        return max(0, self.row["spent"] + self.authority - self.row["limit_amount"])
+        return max(0, int(self.row["spent"] - self.row["limit_amount"]) + self.authority)
 
     @property
     def drifts(self) -> bool | None:

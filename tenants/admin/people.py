@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
+from django.contrib.auth import admin as _auth_admin  # noqa: F401
 from django.contrib.auth.models import Group
 from django.db.models import Model
 from django.http import HttpRequest
@@ -14,8 +15,8 @@ from tenants.admin.base import ReadOnlyAdmin
 from tenants.models import AuditEntry, Member, User
 
 # Operators get rights one by one or as superusers; groups would be rows that this admin changes by itself.
-if admin.site.is_registered(Group):
-    admin.site.unregister(Group)
+# Imported first, since it would register them again after us.
+admin.site.unregister(Group)
 
 
 @admin.register(User)
