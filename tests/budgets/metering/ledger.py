@@ -37,6 +37,7 @@ MEASURES = (
 )
 NAMES = ("project", "customer", "end_user", "plan", "api_key", "provider", "model", "tag", "value")
 COUNTS = MEASURES[5:14]
+LATE_DAYS = (33, 51, 70)
 
 Row = tuple[str, UUID, datetime, tuple[str, ...]]
 Figures = dict[str, int]
@@ -107,11 +108,8 @@ class RandomLedger:
         chance = self._chance
         self._count += 1
         tenant = chance.choice(self._tenants)
-        back = (
-            timedelta(days=chance.uniform(33, 70))
-            if chance.random() < 0.03
-            else timedelta(hours=chance.uniform(0, 40))
-        )
+        back = timedelta(days=chance.choice(LATE_DAYS) if chance.random() < 0.03 else 0)
+        back += timedelta(hours=chance.uniform(0, 40))
         # Whole milliseconds, as an authorization has them.
         at = datetime.fromtimestamp(int((self._now - back).timestamp() * 1000) / 1000, UTC)
         model = chance.choice(["gpt-4o-mini", "gpt-4o", "claude-sonnet-4", "eigenes-Modell,“ä”"])
