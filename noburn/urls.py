@@ -12,6 +12,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", pages.home, name="home"),
     path("docs/problems/<slug:slug>", pages.problem_page, name="problem"),
     path("v1/", include("tenants.api.urls")),
+    path("v1/", include("alerts.api.urls")),
     path("v1/", include("budgets.api.urls")),
     path("v1/openapi.json", show_document, name="openapi"),
     # Before the admin, which answers every path below its own.

@@ -19,9 +19,8 @@ _BY_SEGMENT: Final = {
     "decisions": "Usage",
     "audit": "Audit",
     "alerts": "Alerts",
-    "alert-rules": "Alerts",
-    "alert-channels": "Alerts",
-    "alert-deliveries": "Alerts",
+    "alert-emails": "Alerts",
+    "deliveries": "Alerts",
     "webhook-endpoints": "Alerts",
     "openapi.json": "This document",
 }

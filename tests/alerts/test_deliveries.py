@@ -171,7 +171,7 @@ class TestEmail:
         assert message["Subject"] == "[noburn] 80 % of web Bcc: everybody@example.com is spent"
         assert message["Bcc"] is None
         assert message["Message-ID"].startswith(f"<{ids.encode(ids.DELIVERY, desk.only().pk)}@")
-        assert "Spent: $8 of $10" in str(message.get_payload(decode=True), "utf-8")
+        assert "Spent: $8 of $10" in message.as_string()
         assert desk.only().state == "delivered"
 
     def test_is_tried_again_when_refused(self, desk: Desk, mail: MailServer) -> None:
@@ -262,6 +262,7 @@ class TestGivingUp:
         told = [one for one in desk.deliveries() if one.destination_id == other.destination.pk]
         assert [one.alert.kind for one in told] == ["destination_disabled"]
         entry = AuditEntry.objects.get(tenant_id=desk.tenant_id, action="destination.switch_off")
+        assert entry.after is not None
         assert (entry.actor, entry.after["disabled_because"]) == ("system", "gone")
 
     def test_switches_a_destination_off_that_fails_for_days(

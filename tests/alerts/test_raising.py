@@ -81,7 +81,7 @@ class TestRaiseAlert:
         from noburn.kit import jobs
 
         lost = jobs._producer.__wrapped__()
-        lost.conf.broker_url = "redis://:hidden@127.0.0.1:9/0"
+        lost.conf.update(broker_url="redis://:hidden@127.0.0.1:9/0")
         monkeypatch.setattr(jobs, "_producer", lambda: lost)
         desk.destination("email", "a@example.com")
         assert desk.alert("a")
