@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import subprocess
 import sys
 
@@ -139,6 +140,36 @@ def customers(system: System, most: int, seconds: int) -> None:
         )
 
 
+def metering(system: System, entries: int, seconds: int) -> None:
+    """What the ledger grows by, and what its rollups take in; then their lag under a steady load."""
+    made = system.provision("metered", *BUDGETS)
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.metering",
+        made["tenant_id"],
+        str(entries),
+        "2000",
+        str(seconds),
+    ]
+    done = subprocess.run(
+        command, cwd=ROOT, env=system.environment(), check=True, capture_output=True, text=True
+    )
+    found = json.loads(done.stdout)
+    if found["differences"]:
+        raise RuntimeError(f"rollups differ from the ledger: {found}")
+    row("ledger entries written by nb_resolve, groups of 200", f"{found['written']:,.0f}/s")
+    row(
+        "ledger entries rolled up, by one worker",
+        f"{found['rolled']:,.0f}/s",
+        f"{found['rolled'] / found['written']:.1f} of written",
+    )
+    row(
+        f"rollups behind, at {found['reached']:,.0f} settlements/s: p50 / max",
+        f"{found['behind_p50']:.1f} / {found['behind_max']:.1f} s",
+    )
+
+
 def main() -> None:
     """Runs everything; `--quick` for a look, which is no measurement."""
     options = argparse.ArgumentParser(description=main.__doc__)
@@ -154,6 +185,7 @@ def main() -> None:
             if workers == 2:
                 settles(system, 20_000 if quick else 60_000, 2 if quick else 6)
                 customers(system, 10_000 if quick else 100_000, seconds)
+                metering(system, 10_000 if quick else 60_000, 2 * seconds)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,27 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 
-from noburn.runtime.embedded import ROOT
+from noburn.runtime.embedded import ROOT, EmbeddedServers
+from noburn.runtime.home import Home
+from noburn.runtime.servers import Postgres
+from tests.runtime.conftest import wait_until_stopped
 
 if TYPE_CHECKING:
+    from tests.budgets.metering.elsewhere import Elsewhere
+
     Process = subprocess.Popen[str]
 
 
@@ -70,3 +78,19 @@ def process(servers: dict[str, str]) -> Iterator[Callable[..., Process]]:
     for one in begun:
         one.kill()
         one.communicate()
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Elsewhere]:
+    """Another server."""
+    # It reads Django's settings, which are named only after this file was loaded.
+    from tests.budgets.metering.elsewhere import Elsewhere
+
+    top = Path(tempfile.mkdtemp(prefix="nbe-", dir="/tmp"))
+    home = Home.at(top)
+    servers = EmbeddedServers(home, ("postgres",), durable=False)
+    servers.ensure()
+    yield Elsewhere(Postgres(home, durable=False))
+    servers.leave(wait=True)
+    wait_until_stopped(home, "postgres")
+    shutil.rmtree(top)

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -17,54 +12,14 @@ import pytest
 
 from budgets.services import metering
 from budgets.stores.postgres import metering as store
-from noburn.runtime.embedded import EmbeddedServers
-from noburn.runtime.home import Home
-from noburn.runtime.names import APP, DATABASE, OWNER
-from noburn.runtime.servers import Postgres
+from noburn.runtime.names import APP, OWNER
+from tests.budgets.metering.elsewhere import Elsewhere
 from tests.budgets.metering.ledger import RandomLedger, counted, resolve, rollups
-from tests.runtime.conftest import wait_until_stopped
 
 pytestmark = pytest.mark.real_db
 
 Connection = psycopg.Connection[Any]
 ENTRIES = 600
-
-
-@dataclass(frozen=True)
-class Elsewhere:
-    """Another PostgreSQL, empty but for its roles."""
-
-    postgres: Postgres
-
-    def restore(self, source_url: str) -> None:
-        """Copies a database here, as an operator would."""
-        dump = [str(self.postgres.binaries / "pg_dump"), "--no-comments", "-d", source_url]
-        load = [str(self.postgres.binaries / "psql"), "-q", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null", "-d"]
-        text = subprocess.run(dump, check=True, capture_output=True, timeout=60).stdout
-        subprocess.run(
-            [*load, self.postgres.url("postgres", DATABASE)],
-            input=text,
-            check=True,
-            capture_output=True,
-            timeout=60,
-        )
-
-    def connect(self, role: str) -> Connection:
-        """A connection to the copy, each statement its own transaction."""
-        return psycopg.connect(self.postgres.url(role), autocommit=True)
-
-
-@pytest.fixture
-def elsewhere() -> Iterator[Elsewhere]:
-    """Another server."""
-    top = Path(tempfile.mkdtemp(prefix="nbe-", dir="/tmp"))
-    home = Home.at(top)
-    servers = EmbeddedServers(home, ("postgres",), durable=False)
-    servers.ensure()
-    yield Elsewhere(Postgres(home, durable=False))
-    servers.leave(wait=True)
-    wait_until_stopped(home, "postgres")
-    shutil.rmtree(top)
 
 
 def _book(connection: Connection, ledger: RandomLedger) -> None:

@@ -214,7 +214,7 @@ class TestUsage:
             ({"group_by": "tag:a,user"}, "group_by"),
         ],
     )
-    def test_names_what_is_wrong(self, api: Api, params: dict[str, str], field: str) -> None:
+    def test_names_what_is_wrong(self, api: Api, params: dict[str, Any], field: str) -> None:
         answer = api.get("/v1/usage", **params)
         assert answer.status == 400
         assert [error["field"] for error in answer["errors"]] == [field]
@@ -278,7 +278,7 @@ class TestLedger:
         "params",
         [{"customer": "c1"}, {"user": 'u"3, ('}, {"project": "web", "model": "gpt-4o"}, {"kind": "presumed"}],
     )
-    def test_filters(self, api: Api, ledger: RandomLedger, params: dict[str, str]) -> None:
+    def test_filters(self, api: Api, ledger: RandomLedger, params: dict[str, Any]) -> None:
         found = api.all("/v1/ledger", limit="200", **params)
         every = api.all("/v1/ledger", limit="200")
         assert found == [entry for entry in every if all(entry[name] == params[name] for name in params)]
@@ -321,7 +321,7 @@ class TestLedger:
             ({"cursor": "kZM"}, ["cursor"]),
         ],
     )
-    def test_names_what_is_wrong(self, api: Api, params: dict[str, str], fields: list[str]) -> None:
+    def test_names_what_is_wrong(self, api: Api, params: dict[str, Any], fields: list[str]) -> None:
         answer = api.get("/v1/ledger", **params)
         assert answer.status == 400
         assert [error["field"] for error in answer["errors"]] == fields
