@@ -13,6 +13,7 @@ from django.db import OperationalError
 
 from budgets.services import alerting, increases, metering
 from budgets.services.operations import Operations, RedisUnavailable, StorageUnavailable
+from budgets.services.retention import Retention
 from noburn.kit.clock import utc_now
 
 log = logging.getLogger(__name__)
@@ -61,8 +62,41 @@ def release() -> None:
 
 @shared_task(name="budgets.make_partitions", ignore_result=True)
 def make_partitions() -> None:
-    """Makes the partitions of the coming months."""
+    """Makes the partitions of the coming months, and of the coming days for decisions."""
     _run(lambda operations: operations.make_partitions(PARTITION_MONTHS_AHEAD))
+    _retain(lambda retention: retention.make_days(now=utc_now()))
+
+
+def _retain(work: Callable[[Retention], Awaitable[T]]) -> T | None:
+    """As `_run`, for what needs PostgreSQL alone."""
+
+    async def connected() -> T:
+        async with Retention.connected(database_url=settings.DATABASE_URL) as retention:
+            return await work(retention)
+
+    try:
+        return asyncio.run(connected())
+    except StorageUnavailable as error:
+        log.warning("work did not finish: %s", error)
+        return None
+
+
+@shared_task(name="budgets.prune_decisions", ignore_result=True)
+def prune_decisions() -> None:
+    """Removes decisions that their tenants keep no longer."""
+    pruned = _retain(lambda retention: retention.prune_decisions(now=utc_now()))
+    if pruned is not None and (pruned.days or pruned.decisions):
+        log.info("decisions: %s", pruned)
+
+
+@shared_task(name="budgets.prune_counters", ignore_result=True)
+def prune_counters() -> None:
+    """Removes the settled counters of hours that are long over."""
+    pruned = _retain(
+        lambda retention: retention.prune_counters(now=utc_now(), days=settings.COUNTER_RETENTION_DAYS)
+    )
+    if pruned:
+        log.info("%d counters of hours long over were removed", pruned)
 
 
 @shared_task(name="budgets.turn_increases", ignore_result=True)
@@ -126,4 +160,7 @@ BEAT = {
     "budgets.clean_up": {"task": "budgets.clean_up", "schedule": 60.0, "options": {"expires": 60}},
     "budgets.release": {"task": "budgets.release", "schedule": 60.0, "options": {"expires": 60}},
     "budgets.make_partitions": {"task": "budgets.make_partitions", "schedule": 86_400.0},
+    # More than daily: beat counts from its own start, and one that is restarted each day would never come to its end.
+    "budgets.prune_decisions": {"task": "budgets.prune_decisions", "schedule": 10_800.0},
+    "budgets.prune_counters": {"task": "budgets.prune_counters", "schedule": 10_800.0},
 }

@@ -12,6 +12,7 @@
 | EMAIL_URL, DEFAULT_FROM_EMAIL | how e-mail is sent, and from whom | printed by the worker, noburn@ the base URL's host |
 | OPERATOR_EMAILS, OPERATOR_WEBHOOK_URL, OPERATOR_WEBHOOK_SECRET | who hears of what concerns the installation | nobody |
 | NOBURN_ALLOW_PRIVATE_WEBHOOKS | webhooks may go to plain http and to private addresses | off |
+| COUNTER_RETENTION_DAYS | for how many days the counters of hours that are over are kept, at least 2 | 35 |
 | USAGE_HOURS_DAYS | for how many days usage by the hour is kept; by the day it is kept for ever | 92 |
 | DEBUG, ALLOWED_HOSTS, LOG_LEVEL | as Django's | off, the base URL's host and localhost, INFO |
 """
@@ -258,6 +259,11 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 
 # --- metering ---------------------------------------------------------------------------------------------
 USAGE_HOURS_DAYS: int = env.int("USAGE_HOURS_DAYS", default=92)
+
+# --- retention --------------------------------------------------------------------------------------------
+COUNTER_RETENTION_DAYS: int = env.int("COUNTER_RETENTION_DAYS", default=35)
+if COUNTER_RETENTION_DAYS < 2:
+    raise ImproperlyConfigured("COUNTER_RETENTION_DAYS is at least 2: a late settlement may still want them.")
 
 # --- alerts -----------------------------------------------------------------------------------------------
 _email = env.email_url("EMAIL_URL", default="consolemail://")

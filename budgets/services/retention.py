@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ from budgets.stores.postgres.decisions import RetentionStore
 from budgets.stores.postgres.money import StorageUnavailable
 
 BATCH: Final = 2_000
-BATCHES_MAX: Final = 500
-"""A million rows a run; what is left goes in the next one."""
+ROWS_MAX: Final = 1_000_000
+SECONDS_MAX: Final = 60.0
+"""The bounds of one run, well within a task's; what is left goes in the next one."""
 
 DAYS_AHEAD: Final = 14
 
@@ -55,21 +57,25 @@ class Retention:
 
         Raises StorageUnavailable, also where a reader keeps a day from being dropped for 3 s.
         """
-        days, decisions = await self._store.drop_days(now), 0
-        for _ in range(BATCHES_MAX):
-            deleted = await self._store.prune_decisions(now, BATCH)
-            decisions += deleted
-            if deleted < BATCH:
-                return Pruned(days, decisions, more=False)
-        return Pruned(days, decisions, more=True)
+        ends = time.monotonic() + SECONDS_MAX
+        dropped, decisions = await self._store.drop_days(now), 0
+        for day in await self._store.days(now):
+            while (deleted := await self._store.prune_decisions(now, day, BATCH)) > 0:
+                decisions += deleted
+                if decisions >= ROWS_MAX or time.monotonic() > ends:
+                    return Pruned(dropped, decisions, more=True)
+                if deleted < BATCH:
+                    break
+        return Pruned(dropped, decisions, more=False)
 
     async def prune_counters(self, *, now: datetime, days: int) -> int:
         """Deletes settled counters of hours that ended more than `days` ago; returns how many.
 
         Raises StorageUnavailable.
         """
+        ends = time.monotonic() + SECONDS_MAX
         before, counters = now - timedelta(days=days), 0
-        for _ in range(BATCHES_MAX):
+        while counters < ROWS_MAX and time.monotonic() < ends:
             deleted = await self._store.prune_counters(before, BATCH)
             counters += deleted
             if deleted < BATCH:

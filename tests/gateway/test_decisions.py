@@ -390,7 +390,7 @@ class TestGatewayRole:
                 "SELECT 1 FROM decisions",
                 "INSERT INTO decision_gaps SELECT",
                 "DELETE FROM decisions_default",
-                "SELECT nb_prune_decisions(now(), 1)",
+                "SELECT nb_prune_decisions(now(), NULL, 1)",
                 "SELECT nb_prune_counters(now(), 1)",
             ):
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):

@@ -57,9 +57,13 @@ class RetentionStore(MoneyStore):
         """Drops whole days of decisions that no tenant keeps any more; returns how many."""
         return int((await self._rows("SELECT nb_drop_decision_days(%s)", [now]))[0][0])
 
-    async def prune_decisions(self, now: datetime, limit: int) -> int:
-        """Deletes up to `limit` decisions that are older than their tenant keeps them; returns how many."""
-        return int((await self._rows("SELECT nb_prune_decisions(%s, %s)", [now, limit]))[0][0])
+    async def days(self, now: datetime) -> list[date | None]:
+        """The days that may hold what somebody keeps no longer; None stands for the default partition."""
+        return [row[0] for row in await self._rows("SELECT nb_decision_days(%s)", [now])]
+
+    async def prune_decisions(self, now: datetime, day: date | None, limit: int) -> int:
+        """Deletes up to `limit` decisions of a day that are older than their tenant keeps them; returns how many."""
+        return int((await self._rows("SELECT nb_prune_decisions(%s, %s::date, %s)", [now, day, limit]))[0][0])
 
     async def prune_counters(self, before: datetime, limit: int) -> int:
         """Deletes up to `limit` settled counters of hours that ended before `before`; returns how many."""

@@ -22,38 +22,51 @@ BEGIN
     RETURN v_dropped;
 END $$;
 
--- Deletes at most p_limit decisions that are older than their tenant keeps them, the gaps among them, and writers that have
--- not written for two days. Tenants that keep theirs longest lose theirs by the day, with the partition. Returns how many
--- decisions went: fewer than p_limit means that none is left.
-CREATE OR REPLACE FUNCTION nb_prune_decisions(p_now timestamptz, p_limit integer) RETURNS integer
+-- The days whose partitions may hold what some tenant keeps no longer, oldest first; NULL first, for the default partition.
+CREATE OR REPLACE FUNCTION nb_decision_days(p_now timestamptz) RETURNS SETOF date
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    SELECT NULL::date
+    UNION ALL
+    SELECT q.day FROM (SELECT to_date(right(c.relname, 8), 'YYYYMMDD') AS day
+        FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+        WHERE i.inhparent = 'decisions'::regclass AND c.relname ~ '^decisions_[0-9]{8}$' ORDER BY 1) AS q
+    WHERE q.day < (p_now AT TIME ZONE 'UTC')::date
+$$;
+
+-- Deletes at most p_limit decisions of one day (NULL: of the default partition) that are older than their tenant keeps them,
+-- by whole days. Returns how many: fewer than p_limit means that none is left. Looks at each tenant of the day once, by
+-- stepping through the index, since most have nothing to delete. With the default partition go gaps, and forgotten writers.
+CREATE OR REPLACE FUNCTION nb_prune_decisions(p_now timestamptz, p_day date, p_limit integer) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
-    v_longest integer;
+    v_table regclass := to_regclass('decisions_' || coalesce(to_char(p_day, 'YYYYMMDD'), 'default'));
+    v_today timestamp := date_trunc('day', p_now AT TIME ZONE 'UTC');
     v_deleted integer;
 BEGIN
     IF p_limit NOT BETWEEN 1 AND 100000 THEN RAISE EXCEPTION 'p_limit: between 1 and 100000, not %', p_limit; END IF;
-    SELECT max(decision_retention_days) INTO v_longest FROM tenants_tenant;
-    WITH old AS (
-        SELECT t.id AS tenant_id, d.id
-        FROM tenants_tenant t,
-            LATERAL (SELECT x.id FROM decisions x WHERE x.tenant_id = t.id
-                AND x.id < nb_decision_floor(p_now - make_interval(days => t.decision_retention_days)) LIMIT p_limit) AS d
-        WHERE t.decision_retention_days < v_longest
-        LIMIT p_limit)
-    DELETE FROM decisions d USING old WHERE d.tenant_id = old.tenant_id AND d.id = old.id;
-    GET DIAGNOSTICS v_deleted = ROW_COUNT;
-    -- What no partition was ready for can only go row by row.
-    IF v_deleted < p_limit THEN
-        WITH old AS (
-            SELECT tenant_id, id FROM decisions_default
-            WHERE id < nb_decision_floor(p_now - make_interval(days => coalesce(v_longest, 30))) LIMIT p_limit - v_deleted),
-        gone AS (
-            DELETE FROM decisions_default d USING old WHERE d.tenant_id = old.tenant_id AND d.id = old.id RETURNING 1)
-        SELECT v_deleted + count(*) INTO v_deleted FROM gone;
+    IF p_day IS NULL THEN
+        DELETE FROM decision_gaps g USING tenants_tenant t WHERE t.id = g.tenant_id
+            AND g.id < nb_decision_floor((v_today - make_interval(days => t.decision_retention_days)) AT TIME ZONE 'UTC');
+        DELETE FROM decision_writers WHERE written_at < p_now - interval '2 days';
     END IF;
-    DELETE FROM decision_gaps g USING tenants_tenant t WHERE t.id = g.tenant_id
-        AND g.id < nb_decision_floor(p_now - make_interval(days => t.decision_retention_days));
-    DELETE FROM decision_writers WHERE written_at < p_now - interval '2 days';
+    -- Dropped meanwhile by another worker.
+    IF v_table IS NULL THEN RETURN 0; END IF;
+    EXECUTE format($sql$
+        WITH RECURSIVE here AS (
+            (SELECT tenant_id FROM %1$s ORDER BY tenant_id LIMIT 1)
+            UNION ALL
+            SELECT (SELECT n.tenant_id FROM %1$s n WHERE n.tenant_id > h.tenant_id ORDER BY n.tenant_id LIMIT 1)
+            FROM here h WHERE h.tenant_id IS NOT NULL),
+        old AS (
+            SELECT t.id AS tenant_id, d.id
+            FROM here h JOIN tenants_tenant t ON t.id = h.tenant_id,
+                LATERAL (SELECT x.id FROM %1$s x WHERE x.tenant_id = t.id
+                    AND x.id < nb_decision_floor(($1 - make_interval(days => t.decision_retention_days)) AT TIME ZONE 'UTC')
+                    LIMIT $2) AS d
+            LIMIT $2)
+        DELETE FROM %1$s d USING old WHERE d.tenant_id = old.tenant_id AND d.id = old.id$sql$, v_table)
+    USING v_today, p_limit;
+    GET DIAGNOSTICS v_deleted = ROW_COUNT;
     RETURN v_deleted;
 END $$;
 
@@ -109,7 +122,7 @@ DECLARE
 BEGIN
     FOREACH f IN ARRAY ARRAY['nb_log_decisions(uuid, bigint, json, json, bigint, bigint)', 'nb_decision_floor(timestamptz)',
         'nb_close_decisions()', 'nb_make_decision_partitions(date, integer)', 'nb_drop_decision_days(timestamptz)',
-        'nb_prune_decisions(timestamptz, integer)', 'nb_prune_counters(timestamptz, integer)']
+        'nb_decision_days(timestamptz)', 'nb_prune_decisions(timestamptz, date, integer)', 'nb_prune_counters(timestamptz, integer)']
     LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', f);
         IF to_regrole('noburn_app') IS NOT NULL AND f <> 'nb_close_decisions()' THEN
