@@ -23,6 +23,7 @@ from alerts.models import Destination, DestinationKind
 from alerts.services.destinations import NewDestination, create_destination
 from noburn.kit import ids
 from noburn.kit.rest.fields import WireIdField
+from noburn.kit.rest.serializers import Representation
 
 EXAMPLE: dict[str, Any] = {
     "id": "eml_01jd2c8vq6f5k9s0m3w7x4y1z2",
@@ -37,11 +38,15 @@ EXAMPLE: dict[str, Any] = {
 }
 
 
-class AlertEmailOut(DestinationOut):
-    """An address that hears of alerts."""
+class _Head(Representation):
+    """What stands first in an answer."""
 
     id = WireIdField(ids.ALERT_EMAIL)
     email = serializers.CharField(source="address")
+
+
+class AlertEmailOut(_Head, DestinationOut):
+    """An address that hears of alerts."""
 
 
 class AlertEmailIn(DestinationIn):

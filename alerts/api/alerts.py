@@ -54,7 +54,7 @@ class AlertFilters(django_filters.FilterSet):
 
     kind = django_filters.ChoiceFilter(choices=KIND_NAMES)
     severity = django_filters.ChoiceFilter(choices=SEVERITIES)
-    subject = django_filters.CharFilter(max_length=300)
+    subject = django_filters.CharFilter(max_length=300, help_text="Those about this id or name.")
 
     class Meta:
         model = Alert
@@ -62,8 +62,12 @@ class AlertFilters(django_filters.FilterSet):
 
 
 # `from` is a word of Python's own, so the pair is declared by name.
-AlertFilters.base_filters["from"] = InstantFilter(field_name="raised_at", lookup_expr="gte")
-AlertFilters.base_filters["to"] = InstantFilter(field_name="raised_at", lookup_expr="lt")
+AlertFilters.base_filters["from"] = InstantFilter(
+    field_name="raised_at", lookup_expr="gte", help_text="Raised then or later."
+)
+AlertFilters.base_filters["to"] = InstantFilter(
+    field_name="raised_at", lookup_expr="lt", help_text="Raised before."
+)
 
 
 class Alerts(TenantView[Alert]):

@@ -12,6 +12,7 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from alerts.api.alerts import KIND_NAMES
 from alerts.api.filters import WireIdFilter
 from alerts.models import Attempt, Delivery, DeliveryState
 from alerts.services.deliveries import replay
@@ -96,9 +97,7 @@ class DeliveryFilters(django_filters.FilterSet):
     """Filters of the list."""
 
     state = django_filters.ChoiceFilter(choices=DeliveryState.choices)
-    kind = django_filters.CharFilter(
-        field_name="alert__kind", max_length=32, help_text="Only those of this kind of alert."
-    )
+    kind = django_filters.ChoiceFilter(field_name="alert__kind", choices=KIND_NAMES)
     destination = WireIdFilter(ids.WEBHOOK_ENDPOINT, ids.ALERT_EMAIL, field_name="destination_id")
     alert = WireIdFilter(ids.ALERT, field_name="alert_id")
 

@@ -74,7 +74,7 @@ class DestinationChangesIn(DestinationIn):
 class DestinationFilters(django_filters.FilterSet):
     """Filters of the lists."""
 
-    enabled = django_filters.BooleanFilter()
+    enabled = django_filters.BooleanFilter(help_text="Those that are on, or off.")
 
     class Meta:
         model = Destination

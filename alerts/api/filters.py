@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django import forms
 from django_filters import Filter
+from drf_spectacular.utils import extend_schema_field
 
 from noburn.kit import ids
 
@@ -37,3 +38,6 @@ class WireIdFilter(Filter):
 
     def __init__(self, *prefixes: str, **options: Any) -> None:
         super().__init__(prefixes=prefixes, **options)
+        letters = "[0-7][0-9a-hjkmnp-tv-z]{25}"
+        # The API document would else take the type of the column.
+        extend_schema_field({"type": "string", "pattern": f"^({'|'.join(prefixes)})_{letters}$"})(self)

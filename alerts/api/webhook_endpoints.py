@@ -33,7 +33,7 @@ from alerts.services.destinations import (
 from noburn.kit import ids
 from noburn.kit.outgoing import URL_LENGTH_MAX
 from noburn.kit.rest.fields import TimeField, WireIdField
-from noburn.kit.rest.serializers import Strict
+from noburn.kit.rest.serializers import Representation, Strict
 
 KINDS = [
     (DestinationKind.WEBHOOK.value, "signed by the Standard Webhooks rules"),
@@ -57,8 +57,8 @@ WITH_SECRET = {**EXAMPLE, "secret": SECRET}
 ROTATED = {**WITH_SECRET, "previous_secret_until": "2026-11-23T12:00:00Z"}
 
 
-class WebhookEndpointOut(DestinationOut):
-    """A webhook endpoint without its secret."""
+class _Head(Representation):
+    """What stands first in an answer."""
 
     id = WireIdField(ids.WEBHOOK_ENDPOINT)
     kind = serializers.ChoiceField(choices=KINDS)
@@ -68,6 +68,10 @@ class WebhookEndpointOut(DestinationOut):
     previous_secret_until = TimeField(
         allow_null=True, help_text="Until when the secret before the last rotation signs as well."
     )
+
+
+class WebhookEndpointOut(_Head, DestinationOut):
+    """A webhook endpoint without its secret."""
 
 
 class WebhookEndpointMade(WebhookEndpointOut):

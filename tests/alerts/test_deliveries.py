@@ -171,7 +171,7 @@ class TestEmail:
         assert message["Subject"] == "[noburn] 80 % of web Bcc: everybody@example.com is spent"
         assert message["Bcc"] is None
         assert message["Message-ID"].startswith(f"<{ids.encode(ids.DELIVERY, desk.only().pk)}@")
-        assert "Spent: $8 of $10" in message.as_string()
+        assert "Spent: $8 of $10" in message.get_content()
         assert desk.only().state == "delivered"
 
     def test_is_tried_again_when_refused(self, desk: Desk, mail: MailServer) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from email import message_from_bytes, policy
-from email.message import EmailMessage, Message
+from email.message import EmailMessage
 from types import TracebackType
 from typing import Any
 
@@ -19,7 +19,7 @@ class MailServer:
     """Accepts mail for everybody except `refused`; `messages` holds what it accepted."""
 
     def __init__(self) -> None:
-        self.messages: list[Message] = []
+        self.messages: list[EmailMessage] = []
         self.recipients: list[str] = []
         self.refused: set[str] = set()
         self._arrived = threading.Condition()
