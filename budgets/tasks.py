@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 
 PARTITION_MONTHS_AHEAD = 4
 
+WORK_SECONDS_MAX = 100
+"""When work gives up by itself; at its time limit a task would take its worker with it."""
+
 T = TypeVar("T")
 
 
@@ -28,13 +31,13 @@ def _run(work: Callable[[Operations], Awaitable[T]]) -> T | None:
 
     async def connected() -> T:
         urls = {"database_url": settings.DATABASE_URL, "redis_url": settings.REDIS_URL}
-        async with Operations.connected(**urls) as operations:
+        async with asyncio.timeout(WORK_SECONDS_MAX), Operations.connected(**urls) as operations:
             return await work(operations)
 
     try:
         return asyncio.run(connected())
-    except (StorageUnavailable, RedisUnavailable) as error:
-        log.warning("work did not finish: %s", error)
+    except (StorageUnavailable, RedisUnavailable, TimeoutError) as error:
+        log.warning("work did not finish: %s", str(error) or f"not done in {WORK_SECONDS_MAX} s")
         return None
 
 

@@ -241,9 +241,11 @@ CELERY_TASK_DEFAULT_QUEUE = "default"
 # By purpose; noburn.runtime.workers says which worker serves which. A task of another queue is an error.
 CELERY_TASK_QUEUES: dict[str, dict[str, str]] = {"default": {}, "money": {}, "metering": {}, "alerts": {}}
 CELERY_TASK_CREATE_MISSING_QUEUES = False
-# Whatever a task does to budgets is money's, but for sums that may wait.
+# Whatever a task does to budgets is money's, but for sums and tidying, which may wait. The first that fits counts.
 CELERY_TASK_ROUTES: dict[str, dict[str, str]] = {
     "budgets.metering.*": {"queue": "metering"},
+    "budgets.verify": {"queue": "default"},
+    "budgets.prune_*": {"queue": "default"},
     "budgets.*": {"queue": "money"},
     "alerts.*": {"queue": "alerts"},
     "tenants.*": {"queue": "default"},
