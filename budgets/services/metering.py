@@ -6,6 +6,7 @@ worker may be killed anywhere and two may run at once.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,11 +14,11 @@ from datetime import UTC, date, datetime, time, timedelta
 from uuid import UUID
 
 import psycopg
-from django.db import Error, connection, transaction
+from django.db import Error, OperationalError, connection, transaction
 
 from budgets.services import alerting
 from budgets.stores.postgres import metering as store
-from budgets.stores.postgres.metering import Figure, Status
+from budgets.stores.postgres.metering import Figure, Status, Step
 
 __all__ = [
     "Figure",
@@ -31,6 +32,8 @@ __all__ = [
     "status",
     "verify",
 ]
+
+log = logging.getLogger(__name__)
 
 STEP_ENTRIES = 5_000
 STEPS_MAX = 60
@@ -82,7 +85,7 @@ def roll(*, now: datetime, step_entries: int = STEP_ENTRIES, steps_max: int = ST
                 busy, more = True, False
                 break
             if step.entries:
-                alerting.posted(counters=step.counters, presumed=step.presumed, now=now)
+                _tell(step, now)
         entries, steps, more, through_at = entries + step.entries, steps + 1, step.more, step.through_at
         if not more:
             break
@@ -150,6 +153,18 @@ def prune(*, now: datetime, days: int) -> int:
         if rows == 0:
             break
     return gone
+
+
+def _tell(step: Step, now: datetime) -> None:
+    try:
+        with transaction.atomic():
+            alerting.posted(counters=step.counters, presumed=step.presumed, now=now)
+    except OperationalError:
+        # The database is away or busy: the whole step is done again.
+        raise
+    except Exception:
+        # Usage is what is billed: it does not stop for a defect in telling of it.
+        log.exception("alerting failed on %d counters", len(step.counters))
 
 
 def _begin_rebuild() -> None:

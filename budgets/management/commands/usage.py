@@ -6,6 +6,7 @@ import json
 import sys
 from argparse import ArgumentParser
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from noburn.kit.clock import utc_now
 from tenants.models import Tenant
 
 SHOWN_MAX = 50
+NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Command(BaseCommand):
@@ -57,9 +59,12 @@ class Command(BaseCommand):
             behind = "nothing is rolled up yet"
         else:
             behind = f"{(utc_now() - found.through_at).total_seconds():.1f} s behind"
-        self.stdout.write(
-            f"{behind}; {found.waiting} entries wait; hours since {found.hours_from:%Y-%m-%d %H:%M} UTC"
+        pruned = (
+            f"; hours before {found.hours_from:%Y-%m-%d %H:%M} UTC are pruned"
+            if found.hours_from > NEVER
+            else ""
         )
+        self.stdout.write(f"{behind}; {found.waiting} entries wait{pruned}")
         if found.rebuild_began_at is not None:
             self.stdout.write(
                 f"a rebuild since {found.rebuild_began_at:%Y-%m-%d %H:%M:%S} UTC is at tenant {found.rebuild_tenant}, "

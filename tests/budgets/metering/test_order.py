@@ -9,8 +9,9 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from django.db import OperationalError, connection
 
-from budgets.services import metering
+from budgets.services import alerting, metering
 from budgets.stores.postgres import metering as store
 from tests.budgets.metering.ledger import RandomLedger, counted, resolve, rollups
 
@@ -126,6 +127,48 @@ class TestRoll:
             if first["state"] == "presumed":
                 newly[life.tenant_id] = newly.get(life.tenant_id, 0) + first["cost"]
         assert step.presumed == newly
+
+
+class TestAlerting:
+    def test_is_told_of_each_step_in_its_own_transaction(
+        self, owner: Connection, tenant: Callable[[str], UUID], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        _roll()
+        ledger, told = _ledger(tenant("alice")), []
+
+        def posted(**what: Any) -> int:
+            told.append(what)
+            assert connection.in_atomic_block
+            if len(told) == 1:
+                raise OperationalError("the connection is gone")
+            return 0
+
+        _book(owner, ledger)
+        monkeypatch.setattr(alerting, "posted", posted)
+        with pytest.raises(OperationalError):
+            _roll()
+        assert rollups(owner, [ledger.lives[0].tenant_id]) == {}
+        _roll()
+        assert rollups(owner, [ledger.lives[0].tenant_id]) == counted(owner, ledger)
+        assert [one["presumed"].keys() for one in told] == [{ledger.lives[0].tenant_id}] * 2
+
+    def test_does_not_stop_usage_by_a_defect(
+        self,
+        owner: Connection,
+        tenant: Callable[[str], UUID],
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        def posted(**_: Any) -> int:
+            connection.cursor().execute("SELECT 1 / 0")
+            return 0
+
+        ledger = _ledger(tenant("alice"))
+        _book(owner, ledger)
+        monkeypatch.setattr(alerting, "posted", posted)
+        _roll()
+        assert rollups(owner, [ledger.lives[0].tenant_id]) == counted(owner, ledger)
+        assert "alerting failed" in caplog.text
 
 
 class TestThroughAt:

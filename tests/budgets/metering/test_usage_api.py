@@ -88,7 +88,7 @@ def _shown(lives: list[Life]) -> dict[str, Any]:
     }
 
 
-def _expected(ledger: RandomLedger, params: dict[str, str], answer: Any) -> tuple[list[Any], Any]:
+def _expected(ledger: RandomLedger, params: dict[str, Any], answer: Any) -> tuple[list[Any], Any]:
     """Rows in their order, and totals, by going through every call."""
     since, until = (datetime.fromisoformat(answer[name]) for name in ("starts_at", "ends_at"))
     groups = [group for group in params.get("group_by", "").split(",") if group]
@@ -116,7 +116,7 @@ def _expected(ledger: RandomLedger, params: dict[str, str], answer: Any) -> tupl
     return rows, _shown(lives)
 
 
-def _questions(now: datetime) -> Iterator[dict[str, str]]:
+def _questions(now: datetime) -> Iterator[dict[str, Any]]:
     chance = random.Random(4)
     for _ in range(QUESTIONS):
         bucket = chance.choice(["hour", "day", "none"])
@@ -166,11 +166,12 @@ class TestUsage:
         assert rows > 2_000
 
     def test_comes_page_by_page_without_a_gap(self, api: Api, ledger: RandomLedger) -> None:
-        for params in (
+        every: tuple[dict[str, Any], ...] = (
             {"bucket": "hour", "group_by": "model,customer"},
             {"bucket": "day", "group_by": "tag:feature,customer", "time_zone": "Asia/Tokyo"},
             {"bucket": "none", "group_by": "user"},
-        ):
+        )
+        for params in every:
             whole = api.get("/v1/usage", limit="200", **params)["items"]
             assert api.all("/v1/usage", limit="3", **params)[:200] == whole
 
@@ -193,7 +194,7 @@ class TestUsage:
         assert [row.keys() for row in answer["items"]] == [{"cost_usd", "requests"}]
 
     @pytest.mark.parametrize("asked", [{"format": "csv"}, {"accept": "text/csv"}])
-    def test_comes_as_a_table_too(self, api: Api, ledger: RandomLedger, asked: dict[str, str]) -> None:
+    def test_comes_as_a_table_too(self, api: Api, ledger: RandomLedger, asked: dict[str, Any]) -> None:
         params = {"bucket": "day", "group_by": "customer,model"}
         query = {"format": "csv"} if "format" in asked else {}
         answer = api.get("/v1/usage", headers={"Accept": asked.get("accept", "*/*")}, **params, **query)
@@ -231,7 +232,7 @@ class TestUsage:
         self, cast: Cast, ledger: RandomLedger, api: Api
     ) -> None:
         key = self._project_key(cast)
-        params = {"bucket": "none", "group_by": "project"}
+        params: dict[str, Any] = {"bucket": "none", "group_by": "project"}
         assert (
             key.get("/v1/usage", **params)["items"] == api.get("/v1/usage", project="web", **params)["items"]
         )

@@ -3,8 +3,14 @@
 
 -- Where an entry stands in the order in which transactions began to write: their id, shifted (see nb_rebuild_usage_begin).
 -- Entries made before the column existed are numbered below zero, by nb_number_entries.
-ALTER TABLE ledger_entries ADD COLUMN IF NOT EXISTS position bigint NOT NULL DEFAULT 0;
-ALTER TABLE ONLY ledger_entries ALTER COLUMN position SET DEFAULT pg_current_xact_id()::text::bigint;
+DO $$
+BEGIN
+    -- Once only: a rebuild may have changed the default since.
+    IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'ledger_entries'::regclass AND attname = 'position') THEN
+        ALTER TABLE ledger_entries ADD COLUMN position bigint NOT NULL DEFAULT 0;
+        ALTER TABLE ONLY ledger_entries ALTER COLUMN position SET DEFAULT pg_current_xact_id()::text::bigint;
+    END IF;
+END $$;
 
 CREATE TABLE IF NOT EXISTS usage_cursor (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
