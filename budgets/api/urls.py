@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 from django.urls import path
+from rest_framework.routers import SimpleRouter
 
+from budgets.api.budgets import Budgets
+from budgets.api.counters import Counters
+from budgets.api.increases import Increases
 from budgets.api.ledger import Ledger
+from budgets.api.overrides import Overrides
+from budgets.api.price_overrides import PriceOverrides
 from budgets.api.usage import Usage
 
+router = SimpleRouter(trailing_slash=False)
+router.register("budgets", Budgets, basename="budget")
+router.register("price-overrides", PriceOverrides, basename="price-override")
+
 urlpatterns = [
+    *router.urls,
+    path("budgets/<pk>/counters", Counters.as_view({"get": "list"}), name="counters"),
+    path("budgets/<pk>/overrides", Overrides.as_view({"get": "list", "put": "update"}), name="overrides"),
+    path("budgets/<pk>/overrides/bulk", Overrides.as_view({"post": "bulk"}), name="overrides-bulk"),
+    path("budgets/<pk>/overrides/<override>", Overrides.as_view({"delete": "destroy"}), name="override"),
+    path("budgets/<pk>/increases", Increases.as_view({"get": "list", "post": "create"}), name="increases"),
+    path(
+        "budgets/<pk>/increases/<increase>/cancel",
+        Increases.as_view({"post": "cancel"}),
+        name="increase",
+    ),
     path("usage", Usage.as_view({"get": "ask"}), name="usage"),
     path("ledger", Ledger.as_view({"get": "list"}), name="ledger"),
-    path("ledger/<str:pk>", Ledger.as_view({"get": "history"}), name="hold-history"),
+    path("ledger/<pk>", Ledger.as_view({"get": "history"}), name="hold-history"),
 ]

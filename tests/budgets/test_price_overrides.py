@@ -124,7 +124,12 @@ class TestNegotiatedPriceInTheGateway:
         assert alice.place(**MINI)["hold"]["amount_usd"] == "1.7"
 
     def test_gives_a_model_of_the_tenants_own_a_price(self, alice: Account) -> None:
-        own = {"model": "ft:acme-7", "provider": "acme-hosting", "input_tokens": 100, "max_output_tokens": 10}
+        own: dict[str, Any] = {
+            "model": "ft:acme-7",
+            "provider": "acme-hosting",
+            "input_tokens": 100,
+            "max_output_tokens": 10,
+        }
         assert alice.place(**own).decision == "price_unknown"
         prices = per_token(input_tokens="0.000001", output_tokens="0.000002")
         negotiated(alice.tenant_id, provider="acme-hosting", model="FT:acme-7", prices=prices)
@@ -195,6 +200,7 @@ class TestPrices:
         assert own_etag != etag
         assert shown["override"] == ids.encode("pov", row.pk)
         assert shown["prices"]["input_tokens"] == {"usd_per_million_tokens": "0.075"}
+        assert row.effective_to is not None
         assert shown["effective_to"] == row.effective_to.isoformat()
         assert own["gpt-4o", "standard"] == before["gpt-4o", "standard"]
         assert self.prices(alice, **{"if-none-match": own_etag}) is None
