@@ -7,6 +7,7 @@ from rest_framework.routers import SimpleRouter
 
 from budgets.api.budgets import Budgets
 from budgets.api.counters import Counters
+from budgets.api.decisions import Decisions
 from budgets.api.increases import Increases
 from budgets.api.ledger import Ledger
 from budgets.api.overrides import Overrides
@@ -29,6 +30,8 @@ urlpatterns = [
         Increases.as_view({"post": "cancel"}),
         name="increase",
     ),
+    path("decisions", Decisions.as_view({"get": "list"}), name="decisions"),
+    path("decisions/<pk>", Decisions.as_view({"get": "retrieve"}), name="decision"),
     path("usage", Usage.as_view({"get": "ask"}), name="usage"),
     path("ledger", Ledger.as_view({"get": "list"}), name="ledger"),
     path("ledger/<pk>", Ledger.as_view({"get": "history"}), name="hold-history"),

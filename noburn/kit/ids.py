@@ -19,6 +19,7 @@ API_KEY: Final = "key"
 AUDIT_ENTRY: Final = "aud"
 BUDGET: Final = "bud"
 HOLD: Final = "hold"
+DECISION: Final = "dec"
 BUDGET_OVERRIDE: Final = "ovr"
 BUDGET_INCREASE: Final = "inc"
 PRICE_OVERRIDE: Final = "pov"
@@ -37,6 +38,7 @@ PREFIXES: Final = frozenset(
         AUDIT_ENTRY,
         BUDGET,
         HOLD,
+        DECISION,
         BUDGET_OVERRIDE,
         BUDGET_INCREASE,
         PRICE_OVERRIDE,
