@@ -7,16 +7,24 @@ from uuid import UUID
 
 from django.db import connection
 
-# Some of each destination's, so that one with thousands waiting, or a slow one, does not keep the others' back.
+# In turns: each tenant's longest waiting destination before anybody's second one, and of each destination some. So
+# neither one with thousands waiting nor a tenant's many slow ones keep others' back. Only what may be taken is locked.
 _CLAIM = """
 WITH waiting AS (
-    SELECT DISTINCT destination_id FROM alerts_delivery WHERE state = 'pending' AND next_attempt_at <= %(now)s),
-chosen AS (
-    SELECT due.id FROM waiting w CROSS JOIN LATERAL (
+    SELECT destination_id, min(next_attempt_at) AS since FROM alerts_delivery
+    WHERE state = 'pending' AND next_attempt_at <= %(now)s GROUP BY destination_id),
+turns AS (
+    SELECT w.destination_id, w.since,
+        row_number() OVER (PARTITION BY d.tenant_id ORDER BY w.since, w.destination_id) AS turn
+    FROM waiting w JOIN alerts_destination d ON d.id = w.destination_id
+    ORDER BY turn, w.since, w.destination_id LIMIT %(batch)s),
+due AS (
+    SELECT t.turn, x.id, row_number() OVER (PARTITION BY t.destination_id ORDER BY x.next_attempt_at, x.id) AS place
+    FROM turns t CROSS JOIN LATERAL (
         SELECT id, next_attempt_at FROM alerts_delivery
-        WHERE destination_id = w.destination_id AND state = 'pending' AND next_attempt_at <= %(now)s
-        ORDER BY next_attempt_at, id LIMIT %(each)s FOR UPDATE SKIP LOCKED) AS due
-    ORDER BY due.next_attempt_at, due.id LIMIT %(batch)s),
+        WHERE destination_id = t.destination_id AND state = 'pending' AND next_attempt_at <= %(now)s
+        ORDER BY next_attempt_at, id LIMIT %(each)s FOR UPDATE SKIP LOCKED) AS x),
+chosen AS (SELECT id FROM due ORDER BY place, turn, id LIMIT %(batch)s),
 claimed AS (
     UPDATE alerts_delivery d SET claim = %(claim)s, next_attempt_at = %(until)s, attempts = d.attempts + 1,
         tries = d.tries + 1

@@ -143,8 +143,9 @@ def _ssl_context() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-# Resolving has no time-out of its own, so it is waited for; a thread that hangs is left to the resolver's.
-_resolving = ThreadPoolExecutor(max_workers=32, thread_name_prefix="resolve")
+# Resolving has no time-out of its own, so it is waited for; a thread that hangs is left to the resolver's. Many, made
+# as needed: names whose servers never answer must not use up what others are resolved by.
+_resolving = ThreadPoolExecutor(max_workers=512, thread_name_prefix="resolve")
 
 
 class Outgoing:

@@ -246,6 +246,21 @@ class TestRetries:
         deliver_batch(now=desk.now)
         assert len(receiver.received) == 1
 
+    def test_of_one_tenant_keep_no_other_tenant_waiting(
+        self, desk: Desk, receiver: WebhookReceiver, cast: Cast
+    ) -> None:
+        for _ in range(20):
+            desk.webhook("http://127.0.0.1:9/")
+        for _ in range(5):
+            desk.alert()
+        desk.later(seconds=1)
+        charlie = Desk(cast.charlie.tenant.pk)
+        charlie.now = desk.now
+        charlie.webhook(receiver.url)
+        charlie.alert()
+        assert deliver_batch(now=desk.now) == 16
+        assert len(receiver.received) == 1
+
 
 class TestGivingUp:
     def test_switches_an_endpoint_off_that_answers_410(self, desk: Desk, receiver: WebhookReceiver) -> None:

@@ -13,6 +13,7 @@ from alerts.domain.kinds import KINDS, UnknownKind, kind_of
 from alerts.models import Alert, Delivery
 from alerts.services.alerts import BadAlert, NewAlert, raise_alert, raise_alerts
 from tests.alerts.desk import Desk
+from tests.doubles.webhook import WebhookReceiver
 from tests.tenants.cast import Cast
 
 pytestmark = pytest.mark.real_db
@@ -117,8 +118,10 @@ class TestRaiseAlert:
 
 
 class TestAlertStorm:
-    def test_of_the_same_keys_from_everywhere_raises_each_once_and_deadlocks_nobody(self, desk: Desk) -> None:
-        desk.destination("email", "a@example.com")
+    def test_of_the_same_keys_from_everywhere_is_one_message_each_and_deadlocks_nobody(
+        self, desk: Desk, receiver: WebhookReceiver
+    ) -> None:
+        endpoint = desk.webhook(receiver.url)
         keys = [f"storm:{number}" for number in range(100)]
         callers, calls = 8, 13
         start = Barrier(callers)
@@ -139,6 +142,9 @@ class TestAlertStorm:
         assert callers * calls * len(keys) >= 10_000
         assert new == len(keys) == len(desk.alerts()) == len(desk.deliveries())
         assert len({delivery.alert_id for delivery in desk.deliveries()}) == len(keys)
+        desk.deliver()
+        assert len(receiver.received) == len(keys)
+        assert len({got.verify(endpoint.secret)["data"]["id"] for got in receiver.received}) == len(keys)
 
     def test_of_ten_thousand_is_one_statement(self, desk: Desk) -> None:
         desk.destination("email", "a@example.com")
