@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Final
+from uuid import UUID
 
 from budgets.domain.policy import ANY_MODEL, PriceOverrideRule
 from budgets.domain.pricing_book import AmbiguousProvider, Model, PriceBook, UnknownModel
@@ -39,7 +40,7 @@ class TenantPrices:
         self._by_id: dict[str, PriceOverrideRule] = {}
         self._by_name: dict[tuple[str, str], list[PriceOverrideRule]] = {}
         self._sellers: dict[str, list[str]] = {}
-        self._laid: dict[tuple[str, str], tuple[Rates | None, Rates | None]] = {}
+        self._laid: dict[tuple[UUID, str], tuple[Rates | None, Rates | None]] = {}
         for rule in rules:
             self._by_id[ids.encode(ids.PRICE_OVERRIDE, rule.override_id)] = rule
             self._by_name.setdefault((rule.provider, rule.model), []).append(rule)
@@ -123,12 +124,11 @@ class TenantPrices:
 
     def lay(self, rule: PriceOverrideRule, base: Rates | None, model: str) -> Rates | None:
         """Returns rates with a negotiated price over them, as of `model` without any; None if no price comes of it."""
-        override = ids.encode(ids.PRICE_OVERRIDE, rule.override_id)
-        key = override, f"{base.provider}/{base.model}" if base is not None else model
+        key = rule.override_id, f"{base.provider}/{base.model}" if base is not None else model
         kept = self._laid.get(key)
         # A book that was loaded anew has rates of its own, and so has another time of the day.
         if kept is None or kept[0] is not base:
-            kept = self._laid[key] = base, _laid_over(rule, base, override, model)
+            kept = self._laid[key] = base, _laid_over(rule, base, model)
             if len(self._laid) > LAID_MAX:
                 self._laid.clear()
         return kept[1]
@@ -138,7 +138,7 @@ def _holds(rule: PriceOverrideRule, at: datetime) -> bool:
     return rule.effective_from <= at and (rule.effective_to is None or at < rule.effective_to)
 
 
-def _laid_over(rule: PriceOverrideRule, base: Rates | None, override: str, model: str) -> Rates | None:
+def _laid_over(rule: PriceOverrideRule, base: Rates | None, model: str) -> Rates | None:
     """Compiles rates with a negotiated price over them; None if there is no price either way."""
     units: dict[str, Pairs] = dict(base.units) if base is not None else {}
     variants = {name: dict(_own(each.units, units)) for name, each in (base.variants if base else {}).items()}
@@ -157,7 +157,7 @@ def _laid_over(rule: PriceOverrideRule, base: Rates | None, override: str, model
             units=units,
             variants=variants,
             price_id=base.price_id if base is not None else 0,
-            override=override,
+            override=ids.encode(ids.PRICE_OVERRIDE, rule.override_id),
         )
     except ValueError:
         # Tiers of both that are too many together: the book's price is better than half of a negotiated one.

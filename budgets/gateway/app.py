@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
-from urllib.parse import parse_qsl
 from uuid import UUID
 
 import msgspec
@@ -20,9 +19,11 @@ from budgets.domain.demands import TooManyBudgets
 from budgets.domain.policy import KeyRecord
 from budgets.domain.pricing_list import price_list_etag
 from budgets.gateway import reads
+from budgets.gateway.admission import Refusal, Repriced, admit, stands_in_the_way
 from budgets.gateway.config import GatewayConfig
 from budgets.gateway.decisions import record
 from budgets.gateway.preflight import allow_answer, call_of, deny_answer, price, refusal, unpriced
+from budgets.gateway.request import Receive, Request, Scope, read_body
 from budgets.gateway.settle import Settlements
 from budgets.gateway.wire import Extend, Preflight, ignored, read
 from budgets.services.dataplane import CountersUnavailable, DataPlane, StorageUnavailable
@@ -41,70 +42,20 @@ from budgets.services.snapshots import Snapshot
 from budgets.services.waiting import TooManyWaiters
 from noburn.kit import ids
 from noburn.kit.clock import wire_time
-from noburn.kit.problems import FieldError, ProblemError, problem, to_bytes
+from noburn.kit.problems import ProblemError, problem, to_bytes
 from tenants.domain import api_keys
 
 log = logging.getLogger(__name__)
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 BODY_MAX: Final = 65_536
 BATCH_BODY_MAX: Final = 4_194_304
-KEY_CHARS_MAX: Final = 255
-QUERY_FIELDS_MAX: Final = 50
 DIGESTS_MAX: Final = 4096
 PRICINGS_MAX: Final = 4
 """How often a call is priced anew because the tenant's prices changed under it."""
 
 _encode = msgspec.json.Encoder().encode
-
-
-class Request:
-    """One request, with its body read and bounded."""
-
-    __slots__ = ("_query", "body", "headers", "id", "path")
-
-    def __init__(self, scope: Scope, body: bytes, request_id: str) -> None:
-        self.path: str = scope["path"]
-        self._query: bytes = scope["query_string"]
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        self.body = body
-        self.id = request_id
-
-    @property
-    def query(self) -> dict[str, str]:
-        """The parameters of the address. Raises ProblemError for more than QUERY_FIELDS_MAX."""
-        try:
-            return dict(parse_qsl(self._query.decode("latin-1"), max_num_fields=QUERY_FIELDS_MAX))
-        except ValueError as error:
-            raise ProblemError(
-                problem("invalid-request", f"At most {QUERY_FIELDS_MAX} parameters are read here.")
-            ) from error
-
-    def check_media(self) -> None:
-        """Refuses a body that says it is no JSON; one that says nothing is read as JSON. Raises ProblemError."""
-        kind = self.headers.get(b"content-type", b"application/json")
-        media = kind.partition(b";")[0].strip().lower()
-        if media != b"application/json" and not media.endswith(b"+json"):
-            raise ProblemError(problem("unsupported-media", "Send `Content-Type: application/json`."))
-
-    @property
-    def idempotency_key(self) -> str:
-        """The Idempotency-Key header of a POST, whose body must be JSON. Raises ProblemError."""
-        self.check_media()
-        key = self.headers.get(b"idempotency-key", b"").decode("latin-1").strip()
-        if not key:
-            raise ProblemError(
-                problem("idempotency-key-missing", detail="Every POST needs an Idempotency-Key header.")
-            )
-        if len(key) > KEY_CHARS_MAX:
-            detail = f"Idempotency-Key: at most {KEY_CHARS_MAX} characters."
-            raise ProblemError(
-                problem("invalid-request", detail=detail, errors=[FieldError("Idempotency-Key", detail)])
-            )
-        return key
 
 
 Answer = tuple[int, bytes, list[tuple[bytes, bytes]]]
@@ -200,7 +151,7 @@ class GatewayApp:
         handler = self._routes.get((method, path))
         if handler is None:
             handler = self._other(method, path)
-        body = await _read_body(receive, BATCH_BODY_MAX if path == "/v1/settle/batch" else BODY_MAX)
+        body = await read_body(receive, BATCH_BODY_MAX if path == "/v1/settle/batch" else BODY_MAX)
         try:
             return await handler(Request(scope, body, request_id))
         except StorageUnavailable as error:
@@ -284,7 +235,7 @@ class GatewayApp:
         wanted, unknown = read(request.body, Preflight)
         warnings = ignored(unknown)
         now, book = datetime.now(UTC), self._plane.books.book
-        if _stands_in_the_way(snapshot, wanted, key):
+        if stands_in_the_way(snapshot, wanted, key):
             snapshot = await self._plane.snapshots.newest(snapshot.policy.tenant_id) or snapshot
         priced = price(wanted, snapshot=snapshot, book=book, now=now)
         if priced is None:
@@ -302,7 +253,7 @@ class GatewayApp:
             answer = await self._plane.holds.place(
                 snapshot.policy.tenant_id,
                 call,
-                admit=lambda current: _admit(current, key, customer, snapshot),
+                admit=lambda current: admit(current, key, customer, snapshot),
             )
         except TooManyBudgets as error:
             raise ProblemError(problem("too-many-budgets", detail=f"{error}.")) from error
@@ -420,58 +371,3 @@ class GatewayApp:
         return (
             _json({"status": "waiting", "missing": missing}, 503) if missing else _json({"status": "ready"})
         )
-
-
-class Refusal(Exception):
-    """A refusal that the policy decides before any budget; `reason` as on the wire."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
-
-
-class Repriced(Exception):
-    """The tenant's own prices changed since a call was priced; `snapshot` has the newer ones."""
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        super().__init__("the tenant's prices changed")
-        self.snapshot = snapshot
-
-
-def _stands_in_the_way(snapshot: Snapshot, wanted: Preflight, key: KeyRecord) -> bool:
-    """Whether the policy stands in the way of a call, so that it is worth asking whether it changed."""
-    who, policy = wanted.subject, snapshot.policy
-    project = who.project or key.project or "default"
-    return (
-        policy.suspended or project not in snapshot.projects or (who.customer in policy.suspended_customers)
-    )
-
-
-def _admit(current: Snapshot, key: KeyRecord, customer: str, priced_under: Snapshot) -> None:
-    """Checks what an edit may have changed since the request came in: the script fences the version it was read under."""
-    if current is not priced_under and current.policy.price_overrides != priced_under.policy.price_overrides:
-        raise Repriced(current)
-    record = current.keys.get(key.digest)
-    if record is None or record.revoked_at is not None:
-        raise ProblemError(problem("unauthorized", detail="This API key was revoked."))
-    if current.policy.suspended:
-        raise Refusal("customer_suspended", "this tenant is suspended")
-    if customer and customer in current.policy.suspended_customers:
-        raise Refusal("customer_suspended", f"customer {customer!r} is suspended")
-
-
-async def _read_body(receive: Receive, limit: int) -> bytes:
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    if message.get("more_body"):
-        parts, size = [body], len(body)
-        while message.get("more_body") and size <= limit:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ProblemError(problem("invalid-request", detail="The client went away."))
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-        body = b"".join(parts)
-    if len(body) > limit:
-        raise ProblemError(problem("body-too-large", detail=f"At most {limit} bytes of body are read here."))
-    return body
