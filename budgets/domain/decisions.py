@@ -35,7 +35,7 @@ REASONS: Final = (
 """Why a call can be refused, as on the wire; those of guards, runs and plans are not given yet."""
 
 
-class Decision(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
+class Decision(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One decision. What is not told is left out: most fields are, most of the time.
 
     `at_us` is monotonic time of the deciding process, in microseconds. `reason` None: allowed. `cap` is the output cap
@@ -101,8 +101,6 @@ def fingerprint_of(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=FINGERPRINT_BYTES).hexdigest()
 
 
-def bounded(values: Mapping[str, Any], most: int) -> Mapping[str, Any] | None:
-    """The first `most` of the values; None for none."""
-    if not values:
-        return None
+def bounded(values: Mapping[str, Any], most: int) -> Mapping[str, Any]:
+    """The first `most` of the values."""
     return values if len(values) <= most else dict(islice(values.items(), most))
