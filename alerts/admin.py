@@ -50,7 +50,7 @@ class OwnedAdmin(ReadOnlyAdmin):
 
 @admin.register(Alert)
 class AlertAdmin(OwnedAdmin):
-    list_display = ("raised_at", "owner", "kind", "shown_severity", "subject", "silent")
+    list_display = ("raised_at", "owner", "kind", "shown_severity", "subject", "told")
     list_filter = (
         ("tenant", AutocompleteSelectFilter),
         WhoseFilter,
@@ -64,6 +64,11 @@ class AlertAdmin(OwnedAdmin):
     @display(description="Severity", label=SEVERITIES, ordering="severity")
     def shown_severity(self, alert: Alert) -> str:
         return alert.severity
+
+    @display(description="Told", label={"told": "plain", "only kept": "plain"}, ordering="silent")
+    def told(self, alert: Alert) -> str:
+        # A silent one keeps its key taken: a larger one of the same moment was told in its place.
+        return "only kept" if alert.silent else "told"
 
 
 @admin.register(Destination)

@@ -198,6 +198,9 @@ if env.bool("TRUST_FORWARDED_PROTO", default=False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
 # --- operators' admin ---------------------------------------------------------------------------------------
+# In UTC and to the second: what people compare with logs.
+DATE_FORMAT = "Y-m-d"
+DATETIME_FORMAT = "Y-m-d H:i:s"
 UNFOLD = {
     "SITE_TITLE": "noburn operators",
     "SITE_HEADER": "noburn",

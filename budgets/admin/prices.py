@@ -61,7 +61,7 @@ class InForceFilter(admin.SimpleListFilter):
 @admin.register(PriceRow)
 class PriceRowAdmin(ReadOnlyAdmin):
     list_display = (
-        "price_model", "variant", "unit", "tier_start", "per_million", "effective_from", "effective_to", "source",
+        "price_model", "variant", "unit", "tier_start", "per_million", "effective_from", "effective_to",
     )  # fmt: skip
     list_select_related = ("price_model",)
     list_filter = (

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.contrib import messages
+from django.contrib.admin import ShowFacets
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -50,6 +51,8 @@ class ReadOnlyAdmin(ModelAdmin):
     list_per_page = 50
     list_max_show_all = 50
     show_full_result_count = False
+    # Counts beside a filter's choices are counts of the whole table.
+    show_facets = ShowFacets.NEVER
     paginator = InfinitePaginator
     list_filter_submit = True
     # A selection of "all" pages would be one of unknown size.
