@@ -13,6 +13,7 @@ from budgets.domain.budget_rules import parse_limit
 from budgets.domain.policy import EACH, Scope
 from budgets.models import Budget
 from budgets.services.budgets import BudgetChanges, NewBudget, create_budget, edit_budget
+from budgets.services.policy import one_publication
 from tenants.models import ApiKey, KeyScope, Project, Tenant
 from tenants.services.keys import IssuedKey, issue_key
 from tenants.services.projects import create_project
@@ -66,7 +67,8 @@ def provision(
                 actor=actor,
                 now=now,
             )
-        made = tuple(_ensure(tenant.pk, wanted, actor=actor, now=now) for wanted in budgets)
+        with one_publication(tenant_id=tenant.pk, now=now):
+            made = tuple(_ensure(tenant.pk, wanted, actor=actor, now=now) for wanted in budgets)
     return Provisioned(tenant=tenant, project=project, issued=issued, budgets=made)
 
 
