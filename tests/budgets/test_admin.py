@@ -32,13 +32,13 @@ def slug(account: Account) -> str:
     return Tenant.objects.get(pk=account.tenant_id).slug
 
 
-def text_of(client: Client, name: str, *args: object, **query: object) -> str:
+def text_of(client: Client, name: str, *args: object, **query: str) -> str:
     answer = client.get(reverse(f"money:{name}", args=args), query)
     assert answer.status_code == 200, answer
     return answer.content.decode()
 
 
-def table_of(client: Client, name: str, **query: object) -> list[list[str]]:
+def table_of(client: Client, name: str, **query: str) -> list[list[str]]:
     answer = client.get(reverse(f"money:{name}"), query)
     assert answer.status_code == 200
     return [[str(cell) for cell in row] for row in answer.context["table"]["rows"]]
@@ -155,7 +155,7 @@ class TestCounters:
             rows("SELECT pg_sleep(5)")
             return {}
 
-        monkeypatch.setattr(inspection.query, "posted", slow)
+        monkeypatch.setattr("budgets.queries.counters.posted", slow)
         monkeypatch.setattr(inspection, "VERIFY_MS", 20)
         page = text_of(operator, "counters", tenant=slug(alice))
         assert "not checked" in page
@@ -311,6 +311,7 @@ class TestWriteoff:
         logged = LogEntry.objects.get(object_id=str(alice.budgets["acme"].pk))
         assert entry["note"] == f"operator:{logged.user_id}: the server is gone"
         audited = AuditEntry.objects.get(tenant=alice.tenant_id, action="counter.write_off")
+        assert audited.before is not None
         assert (audited.actor, audited.before["stranded"]) == (
             f"operator:{logged.user_id}",
             before["authority"],
