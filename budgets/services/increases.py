@@ -77,6 +77,8 @@ class NewIncrease:
         errors = []
         if self.starts_at is not None and self.starts_at < now:
             errors.append(FieldError("starts_at", "must not be past; leave it out to start now"))
+        elif self.starts_at is not None and self.starts_at > now + timedelta(days=366 * YEARS_MAX):
+            errors.append(FieldError("starts_at", f"must be within {YEARS_MAX} years"))
         if (self.ends_at is None) == (self.windows is None):
             return [*errors, FieldError("ends_at", "say either ends_at or windows")]
         if self.windows is not None:

@@ -244,6 +244,7 @@ class TestNewIncrease:
             ({"window": "total"}, {"windows": 1}, "windows"),
             ({}, {"ends_at": NOW + 3661 * DAY}, "ends_at"),
             ({}, {"starts_at": NOW + 2 * DAY, "ends_at": NOW + DAY}, "ends_at"),
+            ({"window": "quarter"}, {"starts_at": NOW + 3661 * DAY, "windows": 100}, "starts_at"),
             ({"window": "minute"}, {}, "budget"),
             ({}, {"reason": "x" * 501}, "reason"),
         ],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from noburn.kit import ids
+from noburn.kit.rest.pages import cursor_of
 from tests.support.api import Api
 from tests.support.asgi import Answer
 from tests.tenants.cast import Cast, api_of
@@ -138,6 +139,7 @@ class TestIncreases:
             ({"reason": None}, {"reason"}),
             ({"windows": 0}, {"windows"}),
             ({"windows": "1"}, {"windows"}),
+            ({"windows": 1.5}, {"windows"}),
             ({"windows": None}, {"ends_at"}),
             ({"ends_at": "2099-01-01T00:00:00Z"}, {"ends_at"}),
             ({"windows": None, "ends_at": "2020-01-01T00:00:00Z"}, {"ends_at"}),
@@ -189,7 +191,8 @@ class TestCounters:
         (found,) = self.asked(alice, "each", subject="other", fields="subject,spent_usd")["items"]
         assert found == {"subject": "other", "spent_usd": "1"}
         assert self.asked(alice, "each", subject="nobody")["items"] == []
-        assert self.asked(alice, "each", colour="red").status == 400
+        for odd in ({"colour": "red"}, {"cursor": cursor_of(["a\x00", acme["subject"]])}):
+            assert self.asked(alice, "each", **odd).status == 400
 
     def test_count_increases_in_and_what_a_lost_redis_locks_out(self, alice: Account) -> None:
         from budgets.services.increases import NewIncrease, create_increase
