@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
 import psycopg
 
 from budgets.stores.postgres.money import EpochRow, MoneyStore, Row, as_json
+
+SLOW_STATEMENT_MS = 90_000
+"""For the few statements that read everything there is; below what a task may take."""
 
 
 class ControlStore(MoneyStore):
@@ -93,11 +97,17 @@ class ControlStore(MoneyStore):
         """Makes this month's and the next months' partitions; returns how many were new."""
         return int((await self._rows("SELECT nb_make_partitions(current_date, %s)", [months]))[0][0])
 
+    async def _slow_rows(self, sql: str, params: Sequence[object]) -> list[tuple[Any, ...]]:
+        """Rows of a statement that reads a whole ledger: what a request may take is no measure for it."""
+        async with self.connection() as connection, connection.transaction():
+            await connection.execute(f"SET LOCAL statement_timeout = {SLOW_STATEMENT_MS}")
+            return await (await connection.execute(sql, params)).fetchall()
+
     async def verify(self, tenant_id: UUID | None) -> list[Row]:
         """Every figure that is not what ledger and resolutions say; none at rest."""
         sql = "SELECT tenant_id, object, figure, stored, derived FROM nb_verify(%s)"
         names = ("tenant", "object", "figure", "stored", "derived")
-        return [dict(zip(names, row, strict=True)) for row in await self._rows(sql, [tenant_id])]
+        return [dict(zip(names, row, strict=True)) for row in await self._slow_rows(sql, [tenant_id])]
 
     async def live_figures(self, epoch_id: UUID, tenant_id: UUID | None) -> list[Row]:
         """What PostgreSQL knows of an epoch's live incarnations, for the comparison with Redis."""
@@ -122,7 +132,7 @@ class ControlStore(MoneyStore):
             SELECT count(*), (SELECT count(*) FROM ledger_entries WHERE %s::uuid IS NULL OR tenant_id = %s),
                 coalesce(sum(stranded), 0)::bigint,
                 coalesce(sum(greatest(0, spent + authority - limit_amount)), 0)::bigint FROM c"""
-        row = (await self._rows(sql, [tenant_id] * 4))[0]
+        row = (await self._slow_rows(sql, [tenant_id] * 4))[0]
         return (int(row[0]), int(row[1]), int(row[2]), int(row[3]))
 
     async def stranded(self, limit: int) -> list[Row]:
