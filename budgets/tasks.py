@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -11,7 +12,7 @@ from celery import shared_task
 from django.conf import settings
 from django.db import OperationalError
 
-from budgets.services import alerting, increases, metering
+from budgets.services import alerting, increases, learning, metering
 from budgets.services.operations import Operations, RedisUnavailable, StorageUnavailable
 from budgets.services.retention import Retention
 from noburn.kit.clock import utc_now
@@ -22,6 +23,9 @@ PARTITION_MONTHS_AHEAD = 4
 
 WORK_SECONDS_MAX = 100
 """When work gives up by itself; at its time limit a task would take its worker with it."""
+
+LEARNING_SECONDS = 60.0
+"""How long one round of learning goes on; the next begins with those that it left out."""
 
 T = TypeVar("T")
 
@@ -152,6 +156,21 @@ def prune_usage() -> None:
         log.info("%d rows of old hours of usage were forgotten", gone)
 
 
+@shared_task(name="budgets.metering.learn", ignore_result=True)
+def learn() -> None:
+    """Learns from settled calls for tenants whose budgets go by it, those that waited longest first."""
+    until = time.monotonic() + LEARNING_SECONDS
+    try:
+        for tenant_id in learning.learning_tenants():
+            lesson = learning.learn_tenant(tenant_id=tenant_id, now=utc_now())
+            if lesson is None or lesson.published:
+                log.info("learned of %s: %s", tenant_id, lesson)
+            if time.monotonic() > until:
+                break
+    except OperationalError as error:
+        log.warning("nothing more was learned: %s", error)
+
+
 BEAT = {
     # A sweep that waited in the queue for its whole period is worth nothing any more.
     "budgets.sweep": {"task": "budgets.sweep", "schedule": 2.0, "options": {"expires": 4}},
@@ -159,6 +178,11 @@ BEAT = {
     "budgets.verify": {"task": "budgets.verify", "schedule": 300.0, "options": {"expires": 300}},
     "budgets.watch_epochs": {"task": "budgets.watch_epochs", "schedule": 15.0, "options": {"expires": 30}},
     "budgets.metering.roll": {"task": "budgets.metering.roll", "schedule": 2.0, "options": {"expires": 4}},
+    "budgets.metering.learn": {
+        "task": "budgets.metering.learn",
+        "schedule": 600.0,
+        "options": {"expires": 600},
+    },
     "budgets.metering.prune": {"task": "budgets.metering.prune", "schedule": 86_400.0},
     "budgets.clean_up": {"task": "budgets.clean_up", "schedule": 60.0, "options": {"expires": 60}},
     "budgets.release": {"task": "budgets.release", "schedule": 60.0, "options": {"expires": 60}},

@@ -9,6 +9,7 @@ from budgets.api.budgets import Budgets
 from budgets.api.counters import Counters
 from budgets.api.decisions import Decisions
 from budgets.api.increases import Increases
+from budgets.api.learned import BudgetExposure, LearnedEstimates
 from budgets.api.ledger import Ledger
 from budgets.api.overrides import Overrides
 from budgets.api.price_overrides import PriceOverrides
@@ -21,6 +22,7 @@ router.register("price-overrides", PriceOverrides, basename="price-override")
 urlpatterns = [
     *router.urls,
     path("budgets/<pk>/counters", Counters.as_view({"get": "list"}), name="counters"),
+    path("budgets/<pk>/exposure", BudgetExposure.as_view({"get": "retrieve"}), name="exposure"),
     path("budgets/<pk>/overrides", Overrides.as_view({"get": "list", "put": "update"}), name="overrides"),
     path("budgets/<pk>/overrides/bulk", Overrides.as_view({"post": "bulk"}), name="overrides-bulk"),
     path("budgets/<pk>/overrides/<override>", Overrides.as_view({"delete": "destroy"}), name="override"),
@@ -32,6 +34,7 @@ urlpatterns = [
     ),
     path("decisions", Decisions.as_view({"get": "list"}), name="decisions"),
     path("decisions/<pk>", Decisions.as_view({"get": "retrieve"}), name="decision"),
+    path("estimates", LearnedEstimates.as_view({"get": "list"}), name="estimates"),
     path("usage", Usage.as_view({"get": "ask"}), name="usage"),
     path("ledger", Ledger.as_view({"get": "list"}), name="ledger"),
     path("ledger/<pk>", Ledger.as_view({"get": "history"}), name="hold-history"),

@@ -46,6 +46,12 @@ class Bound(msgspec.Struct, frozen=True):
     cost_nano: int
     tokens: int
     requests: int = 1
+    likely: Bound | None = None
+    """What budgets with learned estimates hold instead, where something was learned; never more than the bound."""
+
+    def held_by(self, rule: BudgetRule) -> int:
+        """The amount that a budget holds for the call, in its own unit."""
+        return (self.likely if rule.learned and self.likely is not None else self).of(rule.metric)
 
     def of(self, metric: Metric) -> int:
         """The amount in the unit of `metric`."""

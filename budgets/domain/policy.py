@@ -76,8 +76,9 @@ class BudgetRule(msgspec.Struct, frozen=True, array_like=True):
     """One budget. `limit` is in the metric's unit and only a default: an override may replace it per subject.
 
     `subject` is EACH for a template, else the one subject; a tag's subject is `name=value` and a tag template
-    names its tag in `tag`. `time_zone` None: the tenant's. `release_on_expiry` marks the soft mode in which an
-    expired hold gives its amount back. `version` rises with every edit: a counter loaded under an older one is refreshed.
+    names its tag in `tag`. `time_zone` None: the tenant's. Two soft modes: with `release_on_expiry` an expired hold
+    gives its amount back, with `learned` a hold is what calls were seen to use. `version` rises with every edit: a
+    counter loaded under an older one is refreshed.
     """
 
     budget_id: UUID
@@ -92,6 +93,7 @@ class BudgetRule(msgspec.Struct, frozen=True, array_like=True):
     action: Action
     time_zone: str | None = None
     release_on_expiry: bool = False
+    learned: bool = False
 
 
 class PriceOverrideRule(msgspec.Struct, frozen=True, array_like=True):
@@ -108,6 +110,20 @@ class PriceOverrideRule(msgspec.Struct, frozen=True, array_like=True):
     prices: tuple[tuple[str, str, int, int], ...]
     effective_from: datetime
     effective_to: datetime | None
+
+
+class LearnedRule(msgspec.Struct, frozen=True, array_like=True):
+    """What nearly all of a tenant's calls of one model use: input in ppm of its bound, and output tokens."""
+
+    provider: str
+    model: str
+    input_ppm: int
+    output_tokens: int
+
+    def tokens(self, *, input_tokens: int, max_output_tokens: int) -> tuple[int, int]:
+        """Returns the (input, output) tokens that a call is held for; never more than its bound."""
+        likely = -(-input_tokens * self.input_ppm // 1_000_000)
+        return min(input_tokens, likely), min(max_output_tokens, self.output_tokens)
 
 
 ANY_MODEL = "*"
@@ -131,6 +147,7 @@ class Policy(msgspec.Struct, frozen=True, array_like=True):
     suspended_customers: frozenset[str]
     budgets: tuple[BudgetRule, ...]
     price_overrides: tuple[PriceOverrideRule, ...] = ()
+    learned: tuple[LearnedRule, ...] = ()
 
 
 encode = msgspec.msgpack.Encoder().encode

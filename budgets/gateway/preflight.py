@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from budgets.domain.demands import Attribution, Bound
-from budgets.domain.policy import Action, KeyRecord, Metric
+from budgets.domain.policy import Action, KeyRecord, LearnedRule, Metric
 from budgets.domain.pricing import PricingError, bound_nano, fits_output_tokens
 from budgets.domain.pricing_alternatives import alternatives
 from budgets.domain.pricing_book import AmbiguousProvider, Model, PriceBook, UnknownModel
@@ -35,9 +35,27 @@ class Priced(msgspec.Struct, frozen=True):
     rates: Rates | None
     provider: str
     max_output_tokens: int
+    learned: LearnedRule | None = None
 
     def bound(self, max_output_tokens: int) -> Bound:
-        """The most that the call can use with this output cap. Raises PricingError."""
+        """The most that the call can use with this output cap, and what it likely uses. Raises PricingError."""
+        bound = self._most(max_output_tokens)
+        if self.learned is None or self.rates is None or self.request.cost_usd is not None:
+            return bound
+        request = self.request
+        input_tokens, output_tokens = self.learned.tokens(
+            input_tokens=request.input_tokens, max_output_tokens=max_output_tokens
+        )
+        counts = {**self._counts(), "input_tokens": input_tokens}
+        if request.cached_input_tokens is not None:
+            counts["cached_input_tokens"] = min(request.cached_input_tokens, input_tokens)
+        cost_nano = bound_nano(self.rates, max_output_tokens=output_tokens, **counts)
+        likely = Bound(
+            min(bound.cost_nano, cost_nano), min(bound.tokens, input_tokens + request.n * output_tokens)
+        )
+        return Bound(bound.cost_nano, bound.tokens, likely=likely)
+
+    def _most(self, max_output_tokens: int) -> Bound:
         request = self.request
         tokens = request.input_tokens + request.n * max_output_tokens
         if self.rates is None:
@@ -86,7 +104,8 @@ def price(request: Preflight, *, snapshot: Snapshot, book: PriceBook, now: datet
     else:
         found = snapshot.prices.resolve(book, request.provider, request.model, now)
     if isinstance(found, Rates):
-        return Priced(request, found, found.provider, cap)
+        learned = snapshot.learned.get((found.provider, request.model)) if snapshot.learned else None
+        return Priced(request, found, found.provider, cap, learned)
     if request.cost_usd is not None:
         return Priced(request, None, request.provider or "", cap)
     if isinstance(found, AmbiguousProvider):

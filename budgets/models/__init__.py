@@ -10,6 +10,7 @@ from budgets.models.budgets import (
     OnExpiry,
     PolicySnapshot,
 )
+from budgets.models.learned import LearnedEstimate
 from budgets.models.price_overrides import PriceOverride, PriceProposal, ProposalState
 from budgets.models.prices import PriceBookVersion, PriceModel, PriceProvider, PriceRow
 
@@ -19,6 +20,7 @@ __all__ = [
     "BudgetIncrease",
     "BudgetOverride",
     "Estimate",
+    "LearnedEstimate",
     "OnEpochClose",
     "OnExpiry",
     "PolicySnapshot",

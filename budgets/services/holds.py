@@ -282,7 +282,7 @@ class Holds:
             else:
                 kind = "w" if rule.action is Action.WARN else "b"
                 keys.append(names.counter_named(place.name))
-            args += [kind, bound.of(rule.metric), rule.version, place.starts_ms, place.ends_ms, rule.limit]
+            args += [kind, bound.held_by(rule), rule.version, place.starts_ms, place.ends_ms, rule.limit]
         return await self._redis.evalsha(epoch.scripts.preflight, keys, args)
 
     def _placed(
@@ -302,7 +302,7 @@ class Holds:
             seen = await self._grants.peek(lacks)
             for at in unknown:
                 place = places[at]
-                need = bound.of(place.rule.metric)
+                need = bound.held_by(place.rule)
                 limit, remaining = seen.get(place.counter_id, (place.rule.limit, 0))
                 if before := reply[5 + 3 * at]:
                     # Redis holds it, from before an edit: PostgreSQL knows the limit, Redis what holds in flight take.
@@ -334,7 +334,7 @@ class Holds:
         lacks = []
         for i in range(0, len(told), 3):
             place = places[told[i] - 1]
-            lacks.append(Lack(epoch, tenant_id, place, bound.of(place.rule.metric), told[i + 1], told[i + 2]))
+            lacks.append(Lack(epoch, tenant_id, place, bound.held_by(place.rule), told[i + 1], told[i + 2]))
         try:
             statuses = await self._grants.ask(lacks)
         except StorageUnavailable:
@@ -446,7 +446,7 @@ def _body(
             HeldCounter(
                 place.counter_id,
                 place.rule.metric.value,
-                bound.of(place.rule.metric),
+                bound.held_by(place.rule),
                 place.rule.release_on_expiry,
                 is_rate(place.rule),
             )

@@ -19,6 +19,7 @@ from budgets.domain.policy import (
     Action,
     BudgetRule,
     KeyRecord,
+    LearnedRule,
     Metric,
     Policy,
     PriceOverrideRule,
@@ -26,7 +27,7 @@ from budgets.domain.policy import (
     WindowKind,
     encode,
 )
-from budgets.models import Budget, OnExpiry, PolicySnapshot, PriceOverride
+from budgets.models import Budget, Estimate, LearnedEstimate, OnExpiry, PolicySnapshot, PriceOverride
 from noburn.kit.money import rate_to_pico
 from tenants.models import ApiKey, Customer, Project, Tenant
 from tenants.services.tenants import TenantNotFound, lock_tenant
@@ -85,7 +86,16 @@ def compile_policy(*, tenant_id: UUID, version: int, now: datetime) -> Policy:
             .filter(Q(effective_to__isnull=True) | Q(effective_to__gt=remembered))
             .order_by("created_at", "pk")
         ),
+        learned=_learned(tenant_id, budgets.filter(estimate=Estimate.LEARNED).exists()),
     )
+
+
+def _learned(tenant_id: UUID, wanted: bool) -> tuple[LearnedRule, ...]:
+    """What calls taught, for a tenant with a budget that goes by it."""
+    if not wanted:
+        return ()
+    rows = LearnedEstimate.objects.filter(tenant_id=tenant_id).order_by("provider", "model", "pk")
+    return tuple(LearnedRule(row.provider, row.model, *row.learned.used) for row in rows)
 
 
 def _rule(budget: Budget) -> BudgetRule:
@@ -102,6 +112,7 @@ def _rule(budget: Budget) -> BudgetRule:
         action=Action(budget.action),
         time_zone=budget.time_zone,
         release_on_expiry=budget.on_expiry == OnExpiry.RELEASE,
+        learned=budget.estimate == Estimate.LEARNED,
     )
 
 

@@ -28,7 +28,7 @@ UNKNOWN_SECONDS = 2.0
 class Snapshot:
     """A tenant's policy with what is derived from it."""
 
-    __slots__ = ("key_ids", "keys", "matcher", "policy", "prices", "projects")
+    __slots__ = ("key_ids", "keys", "learned", "matcher", "policy", "prices", "projects")
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
@@ -36,6 +36,7 @@ class Snapshot:
         self.keys: dict[bytes, KeyRecord] = {key.digest: key for key in policy.keys}
         self.key_ids = {key.key_id: ids.encode(ids.API_KEY, key.key_id) for key in policy.keys}
         self.projects = frozenset(policy.projects)
+        self.learned = {(rule.provider, rule.model): rule for rule in policy.learned}
         # None for most tenants, whose calls are then priced by the book alone.
         self.prices = TenantPrices(policy.price_overrides) if policy.price_overrides else None
 
