@@ -210,6 +210,7 @@ class TestUsage:
         [
             ({"customers": "acme"}, "customers"),
             ({"limit": "0"}, "limit"),
+            ({"format": "xml"}, "format"),
             ({"cursor": "x"}, "cursor"),
             ({"fields": "price"}, "fields"),
             ({"group_by": "tag:a,user"}, "group_by"),
