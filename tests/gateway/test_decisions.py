@@ -304,6 +304,18 @@ class TestQueue:
         assert [row["input_tokens"] for row in logged(alice)] == list(range(30))
         assert gaps(alice) == []
 
+    def test_loses_nothing_with_its_connection(self, alice: Account, world: World) -> None:
+        log = log_of(world)
+        world.run(log.flush())
+        for _ in range(5):
+            ((pid,),) = world.run(log._store._rows("SELECT pg_backend_pid()", []))
+            with psycopg.connect(settings.DATABASE_GATEWAY_URL, autocommit=True) as connection:
+                connection.execute("SELECT pg_terminate_backend(%s)", [pid])
+            alice.place(**MINI)
+            world.run(log.flush())
+        assert len(logged(alice)) == 5
+        assert gaps(alice) == []
+
     def test_is_written_once_where_the_answer_was_lost(self, alice: Account, world: World) -> None:
         log = log_of(world)
         world.run(log.flush())
