@@ -9,7 +9,7 @@ from pathlib import Path
 from django.db import migrations
 
 SQL = Path(__file__).resolve().parent.parent / "stores" / "postgres" / "sql"
-FILES = ("tables", "publish", "grant", "resolve", "epochs", "policy", "verify")
+FILES = ("tables", "partitions", "publish", "grant", "resolve", "epochs", "policy", "verify")
 
 
 def read(name: str) -> migrations.RunSQL:

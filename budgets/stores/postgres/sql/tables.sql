@@ -130,26 +130,3 @@ CREATE TABLE ledger_entries (
 ) PARTITION BY RANGE (placed_month);
 CREATE TABLE ledger_entries_default PARTITION OF ledger_entries DEFAULT;
 CREATE INDEX ledger_entries_by_time ON ledger_entries (tenant_id, placed_at);
-
--- Makes the partitions of the months from the one of p_from on. Repeatable; months are made ahead by a task.
-CREATE OR REPLACE FUNCTION nb_make_partitions(p_from date, p_months integer) RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
-DECLARE
-    v_month date := date_trunc('month', p_from);
-    v_made integer := 0;
-    v_table text;
-BEGIN
-    IF p_months NOT BETWEEN 1 AND 24 THEN RAISE EXCEPTION 'p_months: between 1 and 24, not %', p_months; END IF;
-    PERFORM pg_advisory_xact_lock(420018);
-    FOR i IN 1 .. p_months LOOP
-        FOREACH v_table IN ARRAY ARRAY['hold_resolutions', 'ledger_entries'] LOOP
-            IF to_regclass(format('%s_%s', v_table, to_char(v_month, 'YYYYMM'))) IS NULL THEN
-                EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L)',
-                    v_table || '_' || to_char(v_month, 'YYYYMM'), v_table, v_month, v_month + interval '1 month');
-                v_made := v_made + 1;
-            END IF;
-        END LOOP;
-        v_month := v_month + interval '1 month';
-    END LOOP;
-    RETURN v_made;
-END $$;
