@@ -140,7 +140,7 @@ def parameters() -> dict[str, Schema]:
             "name": "If-None-Match",
             "in": "header",
             "description": "The ETag of what you have; the answer is 304 while nothing changed.",
-            "schema": {"type": "string", "maxLength": 255},
+            "schema": {"type": "string"},
         },
     }
 

@@ -8,6 +8,7 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework.serializers import Serializer
 
+from noburn.kit import ids
 from noburn.kit.openapi import Schema, ref
 from noburn.kit.rest.serializers import Strict
 from noburn.openapi.topics import tag_of
@@ -26,6 +27,10 @@ COMMON: Final = (
 )
 UNSAFE: Final = ("tenant-suspended", "body-too-large", "unsupported-media")
 ANSWERS: Final = {"201": "It was made.", "204": "Done; there is nothing more to say."}
+OF_PARENTS: Final = {"Budgets": ids.BUDGET}
+OF_CHILDREN: Final = {"override": ids.BUDGET_OVERRIDE, "increase": ids.BUDGET_INCREASE}
+"""The kinds of ids in paths of things that belong to another thing."""
+
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -63,12 +68,13 @@ class ManagementSchema(AutoSchema):
 
     def _resolve_path_parameters(self, variables: list[str]) -> list[Schema]:
         """Ids as the wire spells them, which the models' fields do not know."""
-        prefix = getattr(self.view, "id_prefix", "")
+        own = getattr(self.view, "id_prefix", "") or OF_PARENTS.get(tag_of(self.path), "")
         found = []
         for name in variables:
-            schema: Schema = {"type": "string", "maxLength": 200}
-            if prefix and name in ("id", "pk"):
-                schema = {"type": "string", "pattern": f"^{prefix}_[0-7][0-9a-hjkmnp-tv-z]{{25}}$"}
+            prefix = own if name in ("id", "pk") else OF_CHILDREN.get(name, "")
+            schema: Schema = {"type": "string"}
+            if prefix:
+                schema["pattern"] = f"^{prefix}_[0-7][0-9a-hjkmnp-tv-z]{{25}}$"
             found.append({"name": name, "in": OpenApiParameter.PATH, "required": True, "schema": schema})
         return found
 

@@ -13,6 +13,7 @@ _BY_SEGMENT: Final = {
     "customers": "Customers",
     "api-keys": "API keys",
     "budgets": "Budgets",
+    "estimates": "Budgets",
     "price-overrides": "Prices",
     "usage": "Usage",
     "ledger": "Usage",

@@ -213,7 +213,7 @@ def _prices(problems: Problems) -> Schema:
                 "name": "provider",
                 "in": "query",
                 "description": "One provider; an unknown one has no prices.",
-                "schema": {"type": "string", "maxLength": 200},
+                "schema": {"type": "string"},
                 "example": "openai",
             },
             ref("IfNoneMatch", "parameters"),
