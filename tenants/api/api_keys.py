@@ -53,7 +53,7 @@ class ApiKeyOut(Representation):
     scopes = serializers.ListField(child=serializers.ChoiceField(choices=KeyScope.choices))
     expires_at = TimeField(allow_null=True)
     revoked_at = TimeField(allow_null=True)
-    last_used_at = TimeField(allow_null=True, help_text="Of the management API, to within some minutes.")
+    last_used_at = TimeField(allow_null=True, help_text="To within some minutes; settlements do not count.")
     replaced_by = WireIdField(ids.API_KEY, source="replaced_by_id", allow_null=True)
     created_at = TimeField()
 
@@ -173,7 +173,7 @@ class ApiKeys(TenantView[ApiKey]):
     @extend_schema(
         operation_id="revokeApiKey",
         summary="Revoke an API key",
-        responses=ApiKeyOut,
+        responses={200: ApiKeyOut},
         examples=[
             OpenApiExample(
                 "The key", value={**EXAMPLE, "revoked_at": "2026-11-22T13:00:00Z"}, response_only=True

@@ -452,3 +452,26 @@ class Forgetful:
 
         await self._store.log(**batch)
         raise StorageUnavailable("the answer was lost")
+
+
+class TestLastUse:
+    def test_is_noted_of_the_keys_that_asked_and_waits_for_no_edit(
+        self, alice: Account, world: World
+    ) -> None:
+        from tenants.models import ApiKey
+
+        other = alice.key()
+        alice.place("$0.01")
+        world.run(world.app._plane.decisions.flush())
+        used = ApiKey.objects.get(pk=alice.issued.key.pk).last_used_at
+        assert used is not None
+        assert ApiKey.objects.get(pk=other.key.pk).last_used_at is None
+        alice.place("$0.01")
+        world.run(world.app._plane.decisions.flush())
+        assert ApiKey.objects.get(pk=alice.issued.key.pk).last_used_at == used
+        with world.owner.transaction():
+            world.sql("SELECT 1 FROM tenants_apikey WHERE id = %s FOR UPDATE", other.key.pk)
+            placed = world.run(alice.send("/v1/preflight", alice.call("$0.01"), secret=other.secret))
+            assert placed.decision == "allow"
+            world.run(world.app._plane.decisions.flush())
+        assert ApiKey.objects.get(pk=other.key.pk).last_used_at is None

@@ -81,7 +81,7 @@ LANGUAGE sql IMMUTABLE SET search_path = public, pg_temp AS $$
     SELECT (lpad(to_hex(greatest(0, floor(extract(epoch FROM p_at) * 1000))::bigint), 12, '0') || repeat('0', 20))::uuid
 $$;
 
--- Writes one batch of a gateway's records. rows: [{the columns, with at_us for decided_at}], where what is left out is the
+-- Writes one batch of a gateway's records, and notes when their API keys were last used. rows: [{the columns, with at_us for decided_at}], where what is left out is the
 -- default; lost: [{tenant, dropped, from_us, to_us, why}]. Times are microseconds of the clock that said p_now_us a moment
 -- ago, so that only this server's clock counts. False: this batch was written before.
 -- An id says: the batch's millisecond, how long after p_from_us (the batch's oldest) it was decided, 32 random bits.
@@ -123,6 +123,13 @@ BEGIN
         now() - make_interval(secs => (p_now_us - l.from_us) / 1e6), now() - make_interval(secs => (p_now_us - l.to_us) / 1e6),
         l.dropped, l.why
     FROM json_to_recordset(p_lost) AS l(tenant uuid, dropped bigint, from_us bigint, to_us bigint, why text);
+    -- Coarse, and passing by keys that an edit holds: nobody waits for a note of when a key was used.
+    UPDATE tenants_apikey k SET last_used_at = now()
+    FROM (SELECT a.id FROM tenants_apikey a
+        WHERE a.id IN (SELECT r.api_key FROM json_to_recordset(p_rows) AS r(api_key uuid))
+            AND (a.last_used_at IS NULL OR a.last_used_at < now() - interval '5 minutes')
+        ORDER BY a.id FOR NO KEY UPDATE SKIP LOCKED) AS used
+    WHERE k.id = used.id;
     RETURN true;
 END $$;
 
