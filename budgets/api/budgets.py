@@ -302,7 +302,7 @@ class Budgets(TenantView[Budget]):
     @extend_schema(
         operation_id="archiveBudget",
         summary="Archive a budget",
-        responses=BudgetOut,
+        responses={200: BudgetOut},
         examples=[
             OpenApiExample(
                 "The budget", value={**EXAMPLE, "archived_at": "2026-11-22T13:00:00Z"}, response_only=True

@@ -81,8 +81,8 @@ class ManagementSchema(AutoSchema):
     def _get_parameters(self) -> list[Schema]:
         parameters: list[Schema] = super()._get_parameters()
         for parameter in parameters:
-            if "$ref" not in parameter and parameter["in"] == "query" and not parameter.get("description"):
-                parameter["description"] = f"Only those of this {parameter['name'].replace('_', ' ')}."
+            if parameter["in"] == "query":
+                _complete(parameter)
         representation: type[Serializer[Any]] | None = getattr(self.view, "representation", None)
         chosen = any(parameter["name"] == "fields" for parameter in parameters)
         if self.method == "GET" and representation is not None and not chosen:
@@ -152,6 +152,17 @@ class ManagementSchema(AutoSchema):
                 "description": "Nothing changed.",
                 "headers": {"X-Request-Id": ref("RequestId", "headers"), "ETag": ref("ETag", "headers")},
             }
+
+
+def _complete(parameter: Schema) -> None:
+    """Says of a filter what its author did not have to."""
+    name = parameter["name"].replace("_", " ")
+    if set(parameter["schema"].get("enum", ())) == {"true", "false"}:
+        parameter["schema"] = {"type": "boolean"}
+        parameter["description"] = parameter.get("description", "").split("\n")[0]
+    of_two = parameter["schema"].get("type") == "boolean"
+    words = f"Whether they are {name}; both without it." if of_two else f"Only those of this {name}."
+    parameter["description"] = parameter.get("description") or words
 
 
 def _or(words: list[str]) -> str:

@@ -39,8 +39,8 @@ class AuditEntryOut(Representation):
     )
     action = serializers.CharField(help_text="`topic.verb`.")
     object = serializers.CharField(help_text="The id of what changed.")
-    before = serializers.JSONField(allow_null=True, help_text="Its fields before; null where it was made.")
-    after = serializers.JSONField(allow_null=True, help_text="Its fields after; null where it went.")
+    before = serializers.DictField(allow_null=True, help_text="Its fields before; null where it was made.")
+    after = serializers.DictField(allow_null=True, help_text="Its fields after; null where it went.")
 
 
 class AuditFilters(django_filters.FilterSet):

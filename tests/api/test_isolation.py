@@ -246,9 +246,8 @@ class TestLists:
         nobodys = two.nobodys()
         for path, filters in FILTERS.items():
             for name, prefix in filters.items():
-                answer, other = (
-                    two.api.send("GET", path, **{name: those[prefix]}) for those in (two.its, nobodys)
-                )
+                asked: list[dict[str, Any]] = [{name: those[prefix]} for those in (two.its, nobodys)]
+                answer, other = (two.api.get(path, **query) for query in asked)
                 text = json.dumps(answer.body).replace(two.its[prefix], "ID")
                 assert (answer.status, _timeless(text)) == (
                     other.status,

@@ -39,7 +39,8 @@ def make_things(caller: Speaks, word: str) -> dict[str, str]:
     budget = f"/v1/budgets/{found['bud']}"
     keep("ovr", f"{budget}/overrides", {"subject": own, "limit_usd": "20"}, "PUT")
     keep("inc", f"{budget}/increases", {"subject": own, "amount_usd": "5", "windows": 1, "reason": own})
-    keep("pov", "/v1/price-overrides", {"provider": "openai", "discount_percent": "5", "note": own})
+    price = {"unit": "input_tokens", "price_usd": "0.0000003"}
+    keep("pov", "/v1/price-overrides", {"provider": "openai", "model": own, "prices": [price], "note": own})
     keep("eml", "/v1/alert-emails", {"email": f"{own}@example.com"})
     keep("whe", "/v1/webhook-endpoints", {"url": f"https://hooks.example.com/{own}"})
     keep("dlv", f"/v1/webhook-endpoints/{found['whe']}/ping", {})

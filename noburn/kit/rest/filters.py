@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
 from django import forms
 from django.db.models import QuerySet
-from django_filters import Filter
+from django_filters import BooleanFilter, Filter
 from django_filters.rest_framework import DjangoFilterBackend
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -42,10 +42,25 @@ class Filters(DjangoFilterBackend):
     def filter_queryset(self, request: Request, queryset: QuerySet[Any], view: Any) -> QuerySet[Any]:
         """Returns the rows that every filter lets through."""
         filterset = self.get_filterset(request, queryset, view)
-        names = set(filterset.filters) if filterset is not None else set()
-        require_known(request, names | COMMON)
+        filters = filterset.filters if filterset is not None else {}
+        require_known(request, filters.keys() | COMMON)
+        _require_values(request, filters)
         result: QuerySet[Any] = super().filter_queryset(request, queryset, view)
         return result
+
+
+def _require_values(request: Request, filters: Mapping[str, Filter]) -> None:
+    """Raises Invalid for a filter that django-filter would pass over in silence, as if it had not been sent."""
+    errors = []
+    for name, value in request.query_params.items():
+        if name not in filters:
+            continue
+        if not str(value).strip():
+            errors.append(FieldError(name, "must not be empty; leave it out to see everything"))
+        elif isinstance(filters[name], BooleanFilter) and value not in ("true", "false"):
+            errors.append(FieldError(name, "must be true or false"))
+    if errors:
+        raise Invalid(errors)
 
 
 class _InstantField(forms.Field):

@@ -23,6 +23,11 @@ class Strict(serializers.Serializer[Any]):
         if isinstance(data, Mapping):
             known = {name for name, field in self.fields.items() if not field.read_only}
             errors = {str(name): ["is not a field here"] for name in data if name not in known}
+            errors |= {
+                name: [message]
+                for name in known
+                if name in data and (message := _wrong_type(self.fields[name], data[name]))
+            }
         try:
             value = super().to_internal_value(data)
         except serializers.ValidationError as error:
@@ -33,6 +38,26 @@ class Strict(serializers.Serializer[Any]):
         if errors:
             raise serializers.ValidationError(errors)
         return value
+
+
+def _wrong_type(field: Any, value: Any) -> str:
+    """What is wrong with the JSON type of a value that its field would convert; "" if nothing is.
+
+    Forms send everything as text, so fields read 5 as "5" and "yes" as true. In JSON that hides a mistake.
+    """
+    if value is None:
+        return ""
+    if isinstance(field, serializers.CharField) and not isinstance(value, str):
+        return "must be text"
+    if isinstance(field, serializers.BooleanField) and not isinstance(value, bool):
+        return "must be true or false"
+    if isinstance(field, serializers.IntegerField) and (
+        isinstance(value, bool) or not isinstance(value, int)
+    ):
+        return "must be a whole number"
+    if isinstance(field, serializers.ListField) and isinstance(value, list):
+        return next((message for item in value if (message := _wrong_type(field.child, item))), "")
+    return ""
 
 
 class Representation(serializers.Serializer[Any]):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from budgets.models import PolicySnapshot
@@ -47,6 +49,14 @@ class TestCustomers:
             api.post("/v1/customers", {"external_id": external_id, "name": name})
         assert {c["external_id"] for c in api.all("/v1/customers", search="ACME")} == {"acme-1", "globex"}
         assert [c["external_id"] for c in api.all("/v1/customers", external_id="zorg")] == ["zorg"]
+
+    @pytest.mark.parametrize(
+        "query",
+        [{"suspended": "yes"}, {"suspended": "1"}, {"suspended": ""}, {"search": ""}, {"external_id": " "}],
+    )
+    def test_takes_no_filter_that_filters_nothing(self, api: Api, query: dict[str, Any]) -> None:
+        refused = api.get("/v1/customers", **query)
+        assert (refused.status, set(refused.fields)) == (400, set(query))
 
 
 class TestSaveCustomers:
