@@ -12,7 +12,7 @@ from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdo
 from unfold.decorators import display
 
 from budgets.admin.shown import amount, link
-from budgets.models import Budget, BudgetIncrease, BudgetOverride, PolicySnapshot
+from budgets.models import Budget, BudgetIncrease, BudgetOverride, LearnedEstimate, PolicySnapshot
 from noburn.kit import ids
 from tenants.admin.base import ReadOnlyAdmin
 
@@ -126,4 +126,15 @@ class PolicySnapshotAdmin(ReadOnlyAdmin):
     # The body holds the keys' digests.
     fields = ("tenant", "version", "compiled_at")
     search_fields = ("=tenant__slug",)
+    ordering = ("-pk",)
+
+
+@admin.register(LearnedEstimate)
+class LearnedEstimateAdmin(ReadOnlyAdmin):
+    """What settled calls taught, for tenants with budgets that go by it."""
+
+    list_display = ("tenant", "provider", "model", "samples", "input_ppm", "output_tokens", "learned_at")
+    list_select_related = ("tenant",)
+    list_filter = (("tenant", AutocompleteSelectFilter),)
+    search_fields = ("=tenant__slug", "=provider", "=model")
     ordering = ("-pk",)

@@ -42,6 +42,7 @@ TOPICS: tuple[tuple[str, tuple[Item, ...]], ...] = (
             ("Budgets", "account_balance_wallet", "budgets.budget"),
             ("Overrides", "tune", "budgets.budgetoverride"),
             ("Increases", "trending_up", "budgets.budgetincrease"),
+            ("Learned estimates", "school", "budgets.learnedestimate"),
             ("Policies", "policy", "budgets.policysnapshot"),
         ),
     ),
