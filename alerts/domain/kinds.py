@@ -78,8 +78,9 @@ def _amount(details: Details, name: str) -> str:
 
 def _threshold(details: Details) -> Text:
     whose = _say(details, "subject")
+    by = f" by {whose}" if details.get("scope", "tenant") != "tenant" else ""
     return Text(
-        f"{_say(details, 'percent')} % of {_say(details, 'budget_name')} is spent",
+        f"{_say(details, 'percent')} % of {_say(details, 'budget_name')} is spent{by}",
         (
             f"Spent: {_amount(details, 'spent')} of {_amount(details, 'limit')}",
             f"Counts: {_say(details, 'scope')} {whose}",

@@ -169,6 +169,8 @@ class TestKind:
         text = kind_of("threshold").text(details)
         assert text.title == "80 % of web is spent"
         assert "Spent: $8 of $10" in text.lines
+        one = kind_of("threshold").text({**details, "scope": "customer", "subject": "acme"})
+        assert one.title == "80 % of web is spent by acme"
         tokens = kind_of("threshold").text({**details, "metric": "tokens"})
         assert "Spent: 8 tokens of 10 tokens" in tokens.lines
 
