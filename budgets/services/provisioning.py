@@ -61,7 +61,7 @@ def provision(
         if new_key or not ApiKey.objects.filter(tenant_id=tenant.pk).exists():
             issued = issue_key(
                 tenant_id=tenant.pk,
-                project_id=project.pk,
+                # Of the whole tenant: the first key is what everything else can be managed with.
                 name=f"Provisioned {now:%Y-%m-%d %H:%M}",
                 scopes=KeyScope.values,
                 actor=actor,

@@ -20,6 +20,7 @@ from budgets.models import Budget, PolicySnapshot
 from noburn.kit import ids
 from tenants.domain import api_keys
 from tenants.models import ApiKey, AuditEntry, Member, Tenant
+from tests.support.api import Api
 from tests.tenants.cast import unique
 
 ROOT = Path(__file__).parents[2]
@@ -55,7 +56,8 @@ class TestProvision:
         assert (budget["scope"], budget["subject"], budget["window"]) == ("customer", "*", "month")
         assert Member.objects.get(tenant=tenant).user.email == "alice@example.com"
         policy = policies.decode(bytes(PolicySnapshot.objects.get(pk=tenant.pk).body))
-        assert policy.keys[0].project == "default"
+        assert policy.keys[0].project == ""
+        assert Api(secret=answer["api_key"]).post("/v1/projects", {"slug": "web", "name": "Web"}).status == 201
         assert policy.keys[0].scopes == ("preflight", "settle", "read", "manage")
         assert [ids.encode("bud", rule.budget_id) for rule in policy.budgets] == [budget["id"]]
 
