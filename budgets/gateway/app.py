@@ -97,7 +97,9 @@ class GatewayApp:
         self._digest = lru_cache(maxsize=DIGESTS_MAX)(
             lambda text: api_keys.digest(config.pepper, api_keys.parse(text))
         )
-        self._settlements = Settlements(self._plane.keyring, self._plane.resolutions, self._plane.snapshots)
+        self._settlements = Settlements(
+            self._plane.keyring, self._plane.resolutions, self._plane.snapshots, config.base_url
+        )
         self._routes: dict[tuple[str, str], Handler] = {
             ("POST", "/v1/preflight"): self._preflight,
             ("POST", "/v1/settle"): self._settle,

@@ -42,6 +42,7 @@ class Settlements:
     keyring: Keyring
     resolutions: Resolutions
     snapshots: Snapshots
+    base_url: str = ""
 
     def hold(self, token: str, tenant_id: UUID) -> Hold:
         """The hold of an authorization. Another tenant's is as invalid as a forged one. Raises ProblemError."""
@@ -98,12 +99,11 @@ class Settlements:
             try:
                 return {"status": 200, **await self._settle(*read_object(raw, Settle), tenant_id, book)}
             except ProblemError as error:
-                return _failed(error.problem, request_id)
+                return self._failed(error.problem, request_id)
             except (StorageUnavailable, Overloaded) as error:
                 # The others of the batch may be recorded: only this one is to be sent again.
-                return _failed(
-                    problem("storage-unavailable", detail=f"Repeat this one: {error}."), request_id
-                )
+                again = problem("storage-unavailable", detail=f"Repeat this one: {error}.")
+                return self._failed(again, request_id)
 
         results = await asyncio.gather(*(one(raw) for raw in request.settlements))
         return {"results": results, "warnings": ignored(unknown)}
@@ -119,9 +119,9 @@ class Settlements:
                 )
             ) from error
 
-
-def _failed(of: Problem, request_id: str) -> dict[str, Any]:
-    return {"status": of.status, "problem": msgspec.Raw(to_bytes(of, request_id))}
+    def _failed(self, of: Problem, request_id: str) -> dict[str, Any]:
+        told = to_bytes(of, request_id, base_url=self.base_url)
+        return {"status": of.status, "problem": msgspec.Raw(told)}
 
 
 def report_of(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from django.conf import settings
 
 from budgets.domain.authorization import encode_body
 
@@ -173,6 +174,7 @@ class TestSettleBatch:
         results = answer["results"]
         assert [r["status"] for r in results[400:406]] == [400, 400, 400, 400, 400, 200]
         kinds = [r["problem"]["type"].rsplit("/", 1)[-1] for r in results[400:405]]
+        assert results[401]["problem"]["type"].startswith(settings.BASE_URL)
         assert kinds == ["invalid-authorization", *["invalid-request"] * 4]
         assert results[401]["problem"]["errors"] == [{"field": "authorization", "message": "is missing"}]
         assert results[405]["replayed"] is True

@@ -180,7 +180,7 @@ BATCH_ANSWERS: Final[dict[str, dict[str, Any]]] = {
                 {
                     "status": 400,
                     "problem": {
-                        "type": "/docs/problems/invalid-authorization",
+                        "type": "https://noburn.example/docs/problems/invalid-authorization",
                         "title": "The authorization is not one of ours",
                         "status": 400,
                         "detail": "authorization: no authorization of this tenant: it was altered, cut off, or "
