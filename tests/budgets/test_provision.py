@@ -57,7 +57,9 @@ class TestProvision:
         assert Member.objects.get(tenant=tenant).user.email == "alice@example.com"
         policy = policies.decode(bytes(PolicySnapshot.objects.get(pk=tenant.pk).body))
         assert policy.keys[0].project == ""
-        assert Api(secret=answer["api_key"]).post("/v1/projects", {"slug": "web", "name": "Web"}).status == 201
+        assert (
+            Api(secret=answer["api_key"]).post("/v1/projects", {"slug": "web", "name": "Web"}).status == 201
+        )
         assert policy.keys[0].scopes == ("preflight", "settle", "read", "manage")
         assert [ids.encode("bud", rule.budget_id) for rule in policy.budgets] == [budget["id"]]
 
