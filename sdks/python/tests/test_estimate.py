@@ -59,7 +59,7 @@ class TestCounting:
     def test_bounds_parts_and_tool_calls(self) -> None:
         image = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
         parts = [{"role": "user", "content": [{"type": "text", "text": "hello"}, image]}]
-        assert estimate.count_chat(parts, "gpt-4o") == 8 + 15_000
+        assert estimate.count_chat(parts, "gpt-4o") == 8 + 85 + 8 * 170
         called = [
             {"role": "assistant", "content": None, "tool_calls": [{"id": "x", "function": {"name": "f"}}]}
         ]

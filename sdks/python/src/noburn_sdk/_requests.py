@@ -71,6 +71,8 @@ class CallOptions(TypedDict, total=False):
     """Your own estimate, for tools and models without a price; settle such a call with its `cost_usd`."""
     cached_input_tokens: int | None
     images: int | None
+    audio: bool
+    """Whether audio goes in or out, which many models charge more for."""
     tools: Mapping[str, int] | None
     """Uses of the provider's own tools, by name."""
     fingerprint: str | None
@@ -101,6 +103,7 @@ class Preflight:
     cost_usd: Amount | None = None
     cached_input_tokens: int | None = None
     images: int | None = None
+    audio: bool = False
     tools: Mapping[str, int] | None = None
     fingerprint: str | None = None
     service_tier: str | None = None
@@ -142,7 +145,7 @@ class Preflight:
                 body[name] = dict(value) if isinstance(value, Mapping) else value
         if self.n != 1:
             body["n"] = self.n
-        for name in ("fit", "dry_run"):
+        for name in ("audio", "fit", "dry_run"):
             if getattr(self, name):
                 body[name] = True
         if self.cost_usd is not None:
