@@ -58,7 +58,8 @@ class Subjects:
                 # Names that the database refuses would be refused again: they go, and the others' turn comes.
                 log.exception("%d new subjects cannot be registered", len(batch))
             for key in batch:
-                del self._pending[key]
+                # A second flush, at a shutdown, may have been faster.
+                self._pending.pop(key, None)
                 self._known[key] = None
             while len(self._known) > KNOWN_MAX:
                 self._known.popitem(last=False)
