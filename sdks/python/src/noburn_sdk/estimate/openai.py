@@ -162,6 +162,8 @@ def _part(tally: Tally, part: Any) -> None:
     if isinstance(part, str):
         tally.text("text", part)
         return
+    image: Any
+    sound: Any
     match part.get("type"):
         case "text" | "input_text" | "output_text" | "summary_text" | "reasoning_text":
             tally.text("text", part.get("text"))
