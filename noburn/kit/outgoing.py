@@ -30,7 +30,9 @@ URL_LENGTH_MAX: Final = 2048
 ADDRESSES_MAX: Final = 16
 _URL: Final = re.compile(r"(?P<scheme>https?)://[!-~]+", re.ASCII)
 _BAD_IN_URL: Final = re.compile(r"[\\\"<>^`{|}]")
-_NAME: Final = re.compile(r"(?=.{1,253}\.?$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.?)+", re.ASCII)
+# Every dot is a must between two labels: were it optional, one name could be cut up in more ways than time lasts for.
+_LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_NAME: Final = re.compile(rf"(?=.{{1,253}}\.?$){_LABEL}(?:\.{_LABEL})*\.?", re.ASCII)
 _OWN_NAMES: Final = ("localhost", "localdomain", "local", "internal", "intranet", "home.arpa")
 
 Resolver = Callable[[str, int], Sequence[str]]

@@ -124,6 +124,9 @@ HOSTILE_URLS = [
     "https://ⓛocalhost/",
     "https://example..com/",
     "https://-example.com-/",
+    "https://" + "a" * 250 + "!/",
+    "https://" + "a-" * 120 + "a!.com/",
+    "https://" + "a." * 120 + "!/",
     "https://example.com/" + "a" * 2048,
 ]
 
