@@ -21,7 +21,7 @@ from budgets.queries.bounded import Row, TookTooLong, limited
 from noburn.kit import ids
 from noburn.kit.problems import FieldError, Invalid, Missing
 from noburn.kit.rest.fields import TimeField, UsdField, WireIdField
-from noburn.kit.rest.filters import COMMON, require_known
+from noburn.kit.rest.filters import COMMON, require_filled, require_known
 from noburn.kit.rest.pages import KeysetPages, cut, page_answer, read_page
 from noburn.kit.rest.serializers import Representation, read_fields
 from tenants.api.base import TenantView
@@ -228,6 +228,7 @@ class Decisions(TenantView[Tenant]):
     def list(self, request: Request) -> Response:
         """Lists decisions, newest first, in the order in which they were logged: within a second of being made."""
         require_known(request, FILTERS | COMMON)
+        require_filled(request, FILTERS)
         params = scoped(request.query_params.dict(), self.access.project)
         wanted = _filter(params, self.tenant_id)
         chosen = read_fields(params, DecisionOut)

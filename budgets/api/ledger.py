@@ -20,7 +20,7 @@ from budgets.queries.bounded import Row, TookTooLong, limited
 from noburn.kit import ids
 from noburn.kit.problems import FieldError, Invalid, Missing
 from noburn.kit.rest.fields import TimeField, UsdField, WireIdField
-from noburn.kit.rest.filters import COMMON, require_known
+from noburn.kit.rest.filters import COMMON, require_filled, require_known
 from noburn.kit.rest.pages import cut, page_answer, read_page
 from noburn.kit.rest.serializers import Representation, read_fields
 from tenants.api.base import TenantView
@@ -144,6 +144,7 @@ class Ledger(TenantView[Tenant]):
     def list(self, request: Request) -> Response:
         """Lists entries, those of the latest holds first."""
         require_known(request, FILTERS | COMMON)
+        require_filled(request, FILTERS)
         params = scoped(request.query_params.dict(), self.access.project)
         wanted = _filter(params, self.tenant_id)
         chosen = read_fields(params, LedgerEntry)

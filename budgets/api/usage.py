@@ -180,7 +180,7 @@ class Usage(TenantView[Tenant]):
             ),
             _parameter(
                 "limit",
-                "The most items of a page.",
+                f"The most items of a page. A table has up to {CSV_ROWS_MAX} rows, whatever it says.",
                 type={"type": "integer", "minimum": 1, "maximum": 200, "default": 50},
             ),
             _parameter(
@@ -190,6 +190,13 @@ class Usage(TenantView[Tenant]):
                 "format",
                 f"`csv` for a table of up to {CSV_ROWS_MAX} rows, as does `Accept: text/csv`.",
                 enum=["json", "csv"],
+            ),
+            OpenApiParameter(
+                NEXT_CURSOR_HEADER,
+                str,
+                OpenApiParameter.HEADER,
+                response=[200],
+                description="The `cursor` of the next rows of a table, if there are more.",
             ),
         ],
         responses={(200, "application/json"): UsageAnswer, (200, "text/csv"): str},

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from django import forms
 from django.db.models import QuerySet
-from django_filters import BooleanFilter, Filter
+from django_filters import BooleanFilter, ChoiceFilter, Filter
 from django_filters.rest_framework import DjangoFilterBackend
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -19,6 +19,8 @@ from noburn.kit.rest.pages import PARAMETERS
 
 COMMON: Final = PARAMETERS | {"fields", "format"}
 """Parameters that every list takes beside its filters."""
+
+EMPTY: Final = "must not be empty; leave it out to see everything"
 
 
 def require_known(request: Request, known: Iterable[str]) -> None:
@@ -34,6 +36,16 @@ def require_known(request: Request, known: Iterable[str]) -> None:
             errors.append(FieldError(name, "must not hold null characters"))
     if errors:
         raise Invalid(errors)
+
+
+def require_filled(request: Request, names: Iterable[str]) -> None:
+    """Raises Invalid for each of these query parameters that is there and empty: it would find everything."""
+    if empty := [name for name in names if name in request.query_params and not _value(request, name)]:
+        raise Invalid([FieldError(name, EMPTY) for name in sorted(empty)])
+
+
+def _value(request: Request, name: str) -> str:
+    return str(request.query_params[name]).strip()
 
 
 class Filters(DjangoFilterBackend):
@@ -52,15 +64,25 @@ class Filters(DjangoFilterBackend):
 def _require_values(request: Request, filters: Mapping[str, Filter]) -> None:
     """Raises Invalid for a filter that django-filter would pass over in silence, as if it had not been sent."""
     errors = []
-    for name, value in request.query_params.items():
+    for name in request.query_params:
         if name not in filters:
             continue
-        if not str(value).strip():
-            errors.append(FieldError(name, "must not be empty; leave it out to see everything"))
+        value = _value(request, name)
+        if not value:
+            errors.append(FieldError(name, EMPTY))
         elif isinstance(filters[name], BooleanFilter) and value not in ("true", "false"):
             errors.append(FieldError(name, "must be true or false"))
+        elif (words := _words(filters[name])) and value not in words:
+            errors.append(FieldError(name, f"must be one of {', '.join(words)}"))
     if errors:
         raise Invalid(errors)
+
+
+def _words(filter_: Filter) -> list[str]:
+    """The values that a filter by a closed list takes; none for other filters."""
+    if not isinstance(filter_, ChoiceFilter):
+        return []
+    return [str(word) for word, _ in filter_.field.choices if word != ""]
 
 
 class _InstantField(forms.Field):

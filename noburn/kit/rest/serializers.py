@@ -17,6 +17,18 @@ ITEMS_MAX: Final = 1_000
 class Strict(serializers.Serializer[Any]):
     """Input in which an unknown field is an error: a typing error must not pass for a default."""
 
+    default_error_messages = {"invalid": "must be an object"}
+
+    def get_fields(self) -> dict[str, Any]:
+        """Makes the fields; those with a closed list of values name them when they get another."""
+        fields: dict[str, Any] = super().get_fields()
+        for field in fields.values():
+            chosen = field.child if isinstance(field, serializers.ListField) else field
+            if isinstance(chosen, serializers.ChoiceField):
+                words = ", ".join(str(word) for word in chosen.choices if word != "")
+                chosen.error_messages["invalid_choice"] = f"must be one of {words}"
+        return fields
+
     def to_internal_value(self, data: Any) -> Any:
         """Reads the input. Raises ValidationError with every error."""
         errors: dict[str, Any] = {}

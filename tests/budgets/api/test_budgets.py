@@ -169,6 +169,8 @@ class TestBudgets:
             assert {b["id"] for b in api.all("/v1/budgets", limit=1, **query)} == wanted, query
         for odd in ("scope=galaxy", "window=x", "colour=red", "archived=maybe"):
             assert api.get(f"/v1/budgets?{odd}").status == 400, odd
+        (wrong,) = api.get("/v1/budgets?action=stop")["errors"]
+        assert wrong == {"field": "action", "message": "must be one of block, warn"}
         assert api.get("/v1/budgets", fields="id,limit_usd", scope="user")["items"] == [
             {"id": two, "limit_usd": "10"}
         ]

@@ -119,6 +119,7 @@ class TestList:
         assert (answer.status, set(answer.fields)) == (400, set(wrong))
         others: list[dict[str, Any]] = [
             {"colour": "red"},
+            {"customer": "", "tag": ""},
             {"limit": "0"},
             {"cursor": "x"},
             {"fields": "nothing"},

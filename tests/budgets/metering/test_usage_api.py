@@ -321,6 +321,7 @@ class TestLedger:
             ({"kind": "spent", "hold": "x", "from": "y"}, ["kind", "hold", "from"]),
             ({"plan": "free"}, ["plan"]),
             ({"cursor": "kZM"}, ["cursor"]),
+            ({"customer": "", "run": " "}, ["customer", "run"]),
         ],
     )
     def test_names_what_is_wrong(self, api: Api, params: dict[str, Any], fields: list[str]) -> None:

@@ -15,6 +15,8 @@ class Thing(Strict):
     count = serializers.IntegerField(required=False)
     on = serializers.BooleanField(required=False)
     words = serializers.ListField(child=serializers.CharField(), required=False)
+    size = serializers.ChoiceField(choices=["small", "large"], required=False)
+    colours = serializers.ListField(child=serializers.ChoiceField(choices=["red", "blue"]), required=False)
 
 
 class TestStrict:
@@ -52,3 +54,16 @@ class TestStrict:
         thing = Thing(data={"name": 5, "count": "x", "colour": "red", "words": ["a"]})
         assert not thing.is_valid()
         assert set(thing.errors) == {"name", "count", "colour"}
+
+    def test_names_the_values_of_a_closed_list(self) -> None:
+        thing = Thing(data={"size": "medium", "colours": ["red", "grey"]})
+        assert not thing.is_valid()
+        assert thing.errors == {
+            "size": ["must be one of small, large"],
+            "colours": {1: ["must be one of red, blue"]},
+        }
+
+    def test_says_that_it_must_be_an_object(self) -> None:
+        thing = Thing(data=[{"name": "a"}])
+        assert not thing.is_valid()
+        assert thing.errors == {"non_field_errors": ["must be an object"]}
