@@ -51,4 +51,5 @@ class MemberAuthentication(SessionAuthentication):
         try:
             super().enforce_csrf(request)
         except Exception as refused:
-            raise ProblemError(problem("forbidden-role", f"{refused}.")) from refused
+            message = f"Send the token of the cookie csrftoken as X-CSRFToken with every change. {refused}"
+            raise ProblemError(problem("forbidden-role", message)) from refused
