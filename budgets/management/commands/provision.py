@@ -115,7 +115,10 @@ class Command(BaseCommand):
     def _refuse_unmigrated(self) -> None:
         executor = MigrationExecutor(connection)
         if executor.migration_plan(executor.loader.graph.leaf_nodes()):
-            raise CommandError("The database is not up to date. Run first: python manage.py migrate")
+            raise CommandError(
+                "The database is not up to date. Run first: python manage.py migrate. If `make serve` is running, "
+                f"it has another NOBURN_HOME than this command, which has {settings.NOBURN_HOME}"
+            )
 
 
 def _answer(done: Provisioned) -> dict[str, Any]:

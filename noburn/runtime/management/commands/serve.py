@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import io
 import os
+import shlex
 import socket
 import sys
 from typing import Any
@@ -138,9 +139,15 @@ def _announce(supervisor: Supervisor, host: str) -> None:
                 break
     else:
         return
+    # Another terminal must find these servers and name this address.
+    same = "".join(
+        f"{name}={shlex.quote(value)} "
+        for name in ("PORT", "BASE_URL", "NOBURN_HOME")
+        if (value := os.environ.get(name))
+    )
     supervisor.say(
         f"ready at {settings.BASE_URL} - next, in another terminal: "
-        ".venv/bin/python manage.py provision --tenant acme --budget 'customer:*:10:month' (Ctrl-C ends)"
+        f"{same}.venv/bin/python manage.py provision --tenant acme --budget 'customer:*:10:month' (Ctrl-C ends)"
     )
 
 
