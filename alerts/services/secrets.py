@@ -32,4 +32,6 @@ def sealer() -> Sealer:
 
 def shown_url(url: str) -> str:
     """What may be shown of a URL that is a secret as a whole: its host, and four characters to tell two apart."""
-    return f"https://{urlsplit(url).hostname}/…{url[-4:]}"
+    parts = urlsplit(url)
+    port = "" if parts.port is None else f":{parts.port}"
+    return f"{parts.scheme}://{parts.hostname}{port}/…{url[-4:]}"
