@@ -183,11 +183,11 @@ BEAT = {
         "schedule": 600.0,
         "options": {"expires": 600},
     },
-    "budgets.metering.prune": {"task": "budgets.metering.prune", "schedule": 86_400.0},
     "budgets.clean_up": {"task": "budgets.clean_up", "schedule": 60.0, "options": {"expires": 60}},
     "budgets.release": {"task": "budgets.release", "schedule": 60.0, "options": {"expires": 60}},
-    "budgets.make_partitions": {"task": "budgets.make_partitions", "schedule": 86_400.0},
     # More than daily: beat counts from its own start, and one that is restarted each day would never come to its end.
+    "budgets.make_partitions": {"task": "budgets.make_partitions", "schedule": 10_800.0},
+    "budgets.metering.prune": {"task": "budgets.metering.prune", "schedule": 10_800.0},
     "budgets.prune_decisions": {"task": "budgets.prune_decisions", "schedule": 10_800.0},
     "budgets.prune_counters": {"task": "budgets.prune_counters", "schedule": 10_800.0},
 }
