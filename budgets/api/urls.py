@@ -6,6 +6,7 @@ from django.urls import path
 from rest_framework.routers import SimpleRouter
 
 from budgets.api.budgets import Budgets
+from budgets.api.compare import Compare
 from budgets.api.counters import Counters
 from budgets.api.decisions import Decisions
 from budgets.api.increases import Increases
@@ -36,6 +37,7 @@ urlpatterns = [
     path("decisions/<pk>", Decisions.as_view({"get": "retrieve"}), name="decision"),
     path("estimates", LearnedEstimates.as_view({"get": "list"}), name="estimates"),
     path("usage", Usage.as_view({"get": "ask"}), name="usage"),
+    path("compare", Compare.as_view({"get": "ask"}), name="compare"),
     path("ledger", Ledger.as_view({"get": "list"}), name="ledger"),
     path("ledger/<pk>", Ledger.as_view({"get": "history"}), name="hold-history"),
 ]

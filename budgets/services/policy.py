@@ -80,12 +80,7 @@ def compile_policy(*, tenant_id: UUID, version: int, now: datetime) -> Policy:
         projects=tuple(projects.values()),
         suspended_customers=frozenset(suspended.values_list("external_id", flat=True)),
         budgets=tuple(_rule(budget) for budget in budgets.order_by("created_at", "pk")),
-        price_overrides=tuple(
-            _price_rule(override)
-            for override in PriceOverride.objects.filter(tenant_id=tenant_id)
-            .filter(Q(effective_to__isnull=True) | Q(effective_to__gt=remembered))
-            .order_by("created_at", "pk")
-        ),
+        price_overrides=price_rules(tenant_id=tenant_id, since=remembered),
         learned=_learned(tenant_id, budgets.filter(estimate=Estimate.LEARNED).exists()),
     )
 
@@ -114,6 +109,14 @@ def _rule(budget: Budget) -> BudgetRule:
         release_on_expiry=budget.on_expiry == OnExpiry.RELEASE,
         learned=budget.estimate == Estimate.LEARNED,
     )
+
+
+def price_rules(*, tenant_id: UUID, since: datetime) -> tuple[PriceOverrideRule, ...]:
+    """Returns a tenant's negotiated prices that had not ended by a time, as gateways have them."""
+    lasting = PriceOverride.objects.filter(tenant_id=tenant_id).filter(
+        Q(effective_to__isnull=True) | Q(effective_to__gt=since)
+    )
+    return tuple(_price_rule(override) for override in lasting.order_by("created_at", "pk"))
 
 
 def _price_rule(override: PriceOverride) -> PriceOverrideRule:

@@ -13,7 +13,7 @@ from django.db.models import Q
 from budgets.domain.pricing_book import DAY_MINUTES, PriceBook
 from budgets.domain.pricing_rates import FEE_UNITS, MAX_COUNT, UNITS
 from budgets.models import PriceModel, PriceProvider, PriceRow
-from budgets.stores.postgres.prices import BOOK_SQL, book_of
+from budgets.stores.postgres.prices import BOOK_SQL, VERSION_SQL, book_of
 from noburn.kit.money import BadAmount, rate_to_pico
 
 
@@ -212,6 +212,14 @@ def price_book() -> PriceBook:
     with connection.cursor() as cursor:
         cursor.execute(BOOK_SQL)
         return book_of(cursor.fetchall())
+
+
+def book_version() -> int:
+    """Returns the book's version, which rises with every change."""
+    with connection.cursor() as cursor:
+        cursor.execute(VERSION_SQL)
+        row = cursor.fetchone()
+    return int(row[0]) if row and row[0] is not None else 0
 
 
 def rows_of(*, provider: str, model: str) -> list[PriceRow]:

@@ -16,6 +16,7 @@ _BY_SEGMENT: Final = {
     "estimates": "Budgets",
     "price-overrides": "Prices",
     "usage": "Usage",
+    "compare": "Usage",
     "ledger": "Usage",
     "decisions": "Usage",
     "audit": "Audit",

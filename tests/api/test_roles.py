@@ -43,6 +43,7 @@ RIGHTS = {
     "api-keys": Rights(EVERYBODY, DECIDERS),
     "members": Rights(EVERYBODY, DECIDERS),
     "usage": Rights(EVERYBODY, NOBODY, of_one_project=True),
+    "compare": Rights(EVERYBODY, NOBODY, of_one_project=True),
     "ledger": Rights(EVERYBODY, NOBODY, of_one_project=True),
     "decisions": Rights(EVERYBODY, NOBODY, of_one_project=True),
     "price-overrides": Rights(EVERYBODY, MONEY),
