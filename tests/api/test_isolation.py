@@ -63,10 +63,25 @@ WORDS = frozenset(
         "live",
         "metric",
         "model",
+        "models",
         "name",
     }
-    | {"plan", "project", "provider", "reason", "role", "run", "scope", "search", "severity", "slug", "sort"}
-    | {"state", "subject", "suspended", "tag", "time_zone", "to", "user", "window"}
+    | {
+        "period",
+        "plan",
+        "project",
+        "provider",
+        "reason",
+        "role",
+        "run",
+        "scope",
+        "search",
+        "severity",
+        "slug",
+        "sort",
+    }
+    | {"state", "subject", "suspended", "tag", "time_zone", "to", "token_factor", "user"}
+    | {"window"}
 )
 
 Body = Callable[[dict[str, str]], Any]
