@@ -68,7 +68,14 @@ class Comparison:
         usage, parts = call.usage, parts_of(call.usage)
         if min(parts) < 0:
             raise BadUsage({"input_tokens": "must be at least the sum of its parts"})
-        own = Own(_nano(call.paid, uncached(usage)), _nano(call.listed, usage))
+        bare = uncached(usage)
+        # What was paid is the cost at its own rates: it need not be reckoned again.
+        own = Own(
+            call.cost_nano if call.paid is not None and bare is usage else _nano(call.paid, bare),
+            call.cost_nano
+            if call.paid is not None and call.listed is call.paid
+            else _nano(call.listed, usage),
+        )
         tokenizer = tokenizer_of(call.model)
         key = cell = None
         if call.paid is not None and own.plain_nano is not None:
@@ -200,6 +207,8 @@ def sums_nano(rates: Rates, parts: Parts) -> int | None:
 
 
 def _lacks(rates: Rates, usage: Usage) -> bool:
+    if not (usage.audio_input_tokens or usage.audio_output_tokens or usage.units):
+        return False
     return bool(
         (usage.audio_input_tokens and "input_audio_tokens" not in rates.units)
         or (usage.audio_output_tokens and "output_audio_tokens" not in rates.units)

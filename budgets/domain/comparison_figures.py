@@ -95,7 +95,10 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Call:
-    """One settled call: what it used, what the ledger has it at, and the rates that it was, and is listed, at."""
+    """One settled call: what it used, what the ledger has it at, and the rates that it was paid, and is listed, at.
+
+    `paid` is None unless the usage costs `cost_nano` at those rates.
+    """
 
     group: Group
     placed_at: datetime

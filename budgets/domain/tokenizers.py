@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -33,6 +34,7 @@ _CL100K = re.compile(r"gpt-4(?:-|$)|gpt-3\.5|gpt-35|text-embedding-")
 _STEM = re.compile(r"[a-z]+")
 
 
+@lru_cache(maxsize=1024)
 def tokenizer_of(model: str) -> str:
     """Returns the name of the tokenizer that counts for a model; models of an unknown one share their names' stem.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from budgets.api.compare_answer import EXAMPLE
 from budgets.domain.comparison_figures import Note
 from budgets.domain.comparison_notes import OF_CALLS
 from tests.api.schemas import Checker
@@ -40,60 +41,11 @@ class TestCompare:
         answer = api_of(busy).get(PATH, models=HAIKU, model="gpt-4o-mini")
         assert answer.status == 200, answer
         (item,) = answer["items"]
-        assert item["group"] == {"provider": "openai", "model": "gpt-4o-mini"}
-        figures = {name: value for name, value in item.items() if name not in ("group", "candidates")}
-        assert figures == {
-            "calls": 2,
-            "input_tokens": 41_000,
-            "output_tokens": 300,
-            "cache_read_tokens": 40_000,
-            "cache_write_tokens": 0,
-            "cache_hit_share": "0.9756",
-            # 40,000 at .075, 1,000 at .15, 300 at .60 USD for a million.
-            "actual_usd": "0.00333",
-            "list_usd": "0.00333",
-            "without_caching_usd": "0.00633",
-            "paid_usd_per_million": {"input": "0.076829", "output": "0.6"},
-            "list_usd_per_million": {"input": "0.15", "output": "0.6"},
-        }
-        (versus,) = item["candidates"]
-        assert versus == {
-            "model": HAIKU,
-            "calls": 2,
-            "actual_usd": "0.00333",
-            # 40,000 at .10, 1,000 at 1, 300 at 5 USD for a million.
-            "with_caching_usd": "0.0065",
-            "with_caching_most_usd": "0.00675",
-            "difference_usd": "0.00317",
-            "difference_percent": "95.2",
-            "without_caching_usd": "0.0425",
-            "without_caching_difference_usd": "0.03917",
-            "without_caching_difference_percent": "1176.28",
-            "left_out": {"no_price": 0, "context_window": 0, "unpriced_units": 0},
-            "break_even": {
-                "cached_share": {"cheaper": "never", "at": None},
-                "cached_share_of_both": {"cheaper": "never", "at": None},
-                "input_output_ratio": {"cheaper": "never", "at": None},
-                "token_factor": {"cheaper": "below", "at": "0.5123"},
-                "written_per_read": "0",
-            },
-        }
+        example: dict[str, Any] = EXAMPLE
+        # Two calls of 20,000 tokens at .075, 500 at .15, and 300 at .60 together; on Haiku at .10, 1 and 5 USD for a million.
+        assert item == example["items"][0]
         assert answer["totals"] == {name: value for name, value in item.items() if name != "group"}
-        assert answer["candidates"] == [
-            {
-                "model": HAIKU,
-                "override": None,
-                "context_window": 200_000,
-                "usd_per_million": {
-                    "input": "1",
-                    "cache_read": "0.1",
-                    "cache_write": "1.25",
-                    "cache_write_1h": "2",
-                    "output": "5",
-                },
-                "tiers": False,
-            }
-        ]
+        assert answer["candidates"] == example["candidates"]
         codes = [(warning["code"], warning["model"], warning["calls"]) for warning in answer["warnings"]]
         assert codes == [("tokenizers_differ", HAIKU, 2), ("cache_writes_unseen", HAIKU, 2)]
         assert "at most 3.8 times" in answer["warnings"][0]["message"]
