@@ -11,12 +11,13 @@ Key = tuple[str, UUID]
 """The subject and the id of a counter: in this order they are listed."""
 
 _SQL = """
-SELECT c.counter_id, c.subject, c.starts_at, c.ends_at, b.metric, l.amount AS "limit", c.spent,
+SELECT c.counter_id, c.subject, c.starts_at, c.ends_at, b.metric, l.amount AS "limit", s.spent,
     coalesce(g.authority, 0)::bigint AS authority, coalesce(g.stranded, 0)::bigint AS stranded,
-    greatest(0, l.amount - c.spent - coalesce(g.stranded, 0))::bigint AS remaining
+    greatest(0, l.amount - s.spent - coalesce(g.stranded, 0))::bigint AS remaining
 FROM counters c
 JOIN budgets_budget b ON b.tenant_id = c.tenant_id AND b.id = c.budget_id
 CROSS JOIN LATERAL (SELECT nb_limit(b, c.subject, greatest(clock_timestamp(), c.starts_at)) AS amount) AS l
+CROSS JOIN LATERAL (SELECT nb_spent(c, b) AS spent) AS s
 LEFT JOIN LATERAL (
     SELECT sum(g.authority) AS authority,
         sum(g.authority) FILTER (WHERE NOT (g.state = 'live' AND e.state = 'open')) AS stranded

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from noburn.kit import ids
 from tests.support.api import Api
 from tests.support.world import Account, World
 
@@ -42,4 +43,20 @@ class TestTenantSettings:
         assert api.patch("/v1/tenant", {"time_zone": zone}).status == 200
         assert alice.place("$0.75").decision == "budget_exceeded"
         assert alice.place("$0.25").decision == "allow"
+        assert alice.verify().differences == ()
+
+    @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Asia/Kathmandu"])
+    def test_moves_back_with_what_was_spent_meanwhile(
+        self, api: Api, alice: Account, world: World, zone: str
+    ) -> None:
+        budget = alice.budget("acme", "$1", window="month")
+        alice.settle(alice.place("$0.25"), "$0.25")
+        assert api.patch("/v1/tenant", {"time_zone": zone}).status == 200
+        alice.settle(alice.place("$0.5"), "$0.5")
+        assert api.patch("/v1/tenant", {"time_zone": "UTC"}).status == 200
+        shown = api.get(f"/v1/budgets/{ids.encode(ids.BUDGET, budget.pk)}/counters").body["items"]
+        assert {row["spent_usd"] for row in shown} == {"0.75"}
+        assert alice.place("$0.5").decision == "budget_exceeded"
+        alice.settle(alice.place("$0.25"), "$0.25")
+        assert alice.place("$0.01").decision == "budget_exceeded"
         assert alice.verify().differences == ()

@@ -1,11 +1,13 @@
--- What calls that are in the ledger already count for a budget made inside its window.
-CREATE OR REPLACE FUNCTION nb_opening(b budgets_budget, p_subject text, p_starts timestamptz, p_ends timestamptz) RETURNS bigint
-LANGUAGE sql STABLE SET search_path = public, pg_temp AS $$
+-- What calls of a window count for a counter that they were not posted on: calls from before its budget was made, or from
+-- while the tenant's zone gave the window other ends.
+CREATE OR REPLACE FUNCTION nb_opening(b budgets_budget, p_subject text, p_starts timestamptz, p_ends timestamptz, p_counter uuid)
+RETURNS bigint LANGUAGE sql STABLE SET search_path = public, pg_temp AS $$
     SELECT coalesce(sum(CASE b.metric WHEN 'usd' THEN l.cost_nano WHEN 'tokens' THEN l.tokens ELSE l.requests END), 0)::bigint
     FROM ledger_entries l
     WHERE l.tenant_id = b.tenant_id
         AND l.placed_month >= date_trunc('month', p_starts AT TIME ZONE 'UTC')::date
         AND l.placed_at >= p_starts AND (p_ends IS NULL OR l.placed_at < p_ends)
+        AND p_counter <> ALL (l.counters)
         AND CASE b.scope
             WHEN 'tenant' THEN true
             WHEN 'project' THEN l.project = p_subject
@@ -18,6 +20,14 @@ LANGUAGE sql STABLE SET search_path = public, pg_temp AS $$
             WHEN 'model' THEN l.model = p_subject
             WHEN 'tag' THEN l.tags ->> b.tag = p_subject
         END
+$$;
+
+-- What a counter has spent under its budget's present version. A counter that is older than its budget's last move to
+-- another time zone, and is in use again since the zone was changed back, lacks what was posted elsewhere meanwhile.
+CREATE OR REPLACE FUNCTION nb_spent(c counters, b budgets_budget) RETURNS bigint
+LANGUAGE sql STABLE SET search_path = public, pg_temp AS $$
+    SELECT CASE WHEN c.budget_version <> b.version AND c.created_at < b.effective_at AND c.starts_at < b.effective_at
+        THEN c.spent - c.opening + nb_opening(b, c.subject, c.starts_at, c.ends_at, c.counter_id) ELSE c.spent END
 $$;
 
 -- The limit of one subject of a budget at a time: its override, else the budget's own, and the increases in force; at most
@@ -53,6 +63,7 @@ DECLARE
     v_want bigint;
     v_chunk bigint;
     v_limit bigint;
+    v_spent bigint;
     v_starts timestamptz;
     v_ends timestamptz;
     v_subjects bigint;
@@ -103,12 +114,14 @@ BEGIN
                 budget_version, spent, opening)
             SELECT a.tenant, a.counter, a.budget, a.subject, v_starts, v_ends, v_limit, b.version, o, o
             FROM (SELECT CASE WHEN b.effective_at > v_starts
-                THEN nb_opening(b, a.subject, v_starts, v_ends) ELSE 0 END AS o) AS opening
+                THEN nb_opening(b, a.subject, v_starts, v_ends, a.counter) ELSE 0 END AS o) AS opening
             ON CONFLICT DO NOTHING;
             SELECT * INTO STRICT c FROM counters WHERE tenant_id = a.tenant AND counter_id = a.counter FOR UPDATE;
         END IF;
         IF c.limit_amount <> v_limit OR c.budget_version <> b.version THEN
-            UPDATE counters SET limit_amount = v_limit, budget_version = b.version
+            v_spent := nb_spent(c, b);
+            UPDATE counters SET limit_amount = v_limit, budget_version = b.version, spent = v_spent,
+                opening = opening + v_spent - spent
             WHERE tenant_id = a.tenant AND counter_id = a.counter RETURNING * INTO c;
         END IF;
 
@@ -177,8 +190,8 @@ END $$;
 CREATE OR REPLACE FUNCTION nb_peek(p_asks jsonb) RETURNS jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
     SELECT coalesce(jsonb_agg(jsonb_build_object('counter', a.counter, 'limit', l.amount, 'remaining', l.amount
-        - coalesce(c.spent, CASE WHEN b.effective_at > to_timestamp(a.starts / 1000.0) THEN nb_opening(b, a.subject,
-            to_timestamp(a.starts / 1000.0), to_timestamp(a.ends / 1000.0)) ELSE 0 END)
+        - coalesce(nb_spent(c, b), CASE WHEN b.effective_at > to_timestamp(a.starts / 1000.0) THEN nb_opening(b, a.subject,
+            to_timestamp(a.starts / 1000.0), to_timestamp(a.ends / 1000.0), a.counter) ELSE 0 END)
         - coalesce((SELECT sum(g.authority) FROM grants g JOIN epochs e ON e.epoch_id = g.epoch_id
             WHERE g.tenant_id = a.tenant AND g.counter_id = a.counter AND NOT (g.state = 'live' AND e.state = 'open')), 0))),
         '[]')
