@@ -164,7 +164,7 @@ REST_FRAMEWORK = {
     # Rights are the views' own matter (tenants.api.base); nothing is open for want of a class here.
     "DEFAULT_PERMISSION_CLASSES": [],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["noburn.kit.rest.parsers.BodyParser"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "noburn.kit.rest.negotiation.Negotiation",
     "DEFAULT_SCHEMA_CLASS": "noburn.openapi.operations.ManagementSchema",
     "EXCEPTION_HANDLER": "noburn.kit.rest.handler.handle",

@@ -118,6 +118,7 @@ class ApiKeys(TenantView[ApiKey]):
 
     topic = Topic.API_KEYS
     id_prefix = ids.API_KEY
+    observed = frozenset({"last_used_at"})
     queryset = ApiKey.objects.select_related("project")
     representation = ApiKeyOut
     filterset_class = ApiKeyFilters

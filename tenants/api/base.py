@@ -44,6 +44,8 @@ class TenantView(GenericViewSet[M], Generic[M]):
     topic: ClassVar[Topic]
     id_prefix: ClassVar[str] = ""
     """The prefix of the ids in this view's paths."""
+    observed: ClassVar[frozenset[str]] = frozenset()
+    """Fields of the representation that nobody sets: If-Match does not look at them."""
 
     representation: ClassVar[type[BaseSerializer[Any]]]
     """The serializer of an answer; fields of it may be chosen with `fields`."""
@@ -101,6 +103,7 @@ class TenantView(GenericViewSet[M], Generic[M]):
                 )
             with transaction.atomic():
                 lock_tenant(tenant_id=self.tenant_id)
+                self._ask_again(request)
                 if key:
                     earlier = idempotency.earlier_answer(
                         tenant_id=self.tenant_id, key=key, digest=digest, now=self.now
@@ -128,6 +131,15 @@ class TenantView(GenericViewSet[M], Generic[M]):
             return response
 
         return change
+
+    def _ask_again(self, request: Request) -> None:
+        """Checks under the lock who asks: their rights may have been taken while the request waited for it."""
+        for authenticator in self.get_authenticators():
+            found = authenticator.authenticate(request)
+            if found is not None:
+                request.auth = found[1]
+                break
+        self.access.require_write(self.topic)
 
     def _idempotency_key(self, request: Request) -> str:
         # Read here once: Django bounds a body as it reads it whole, and a parser would not.
@@ -196,7 +208,7 @@ class TenantView(GenericViewSet[M], Generic[M]):
     def answer(self, row: Any, status: int = 200, *, headers: dict[str, str] | None = None) -> Response:
         """Answers with one row and its ETag, or with 304 where the caller has it already."""
         whole = self.shown(row)
-        etag = etag_of(whole)
+        etag = etag_of(whole, self.observed)
         if self.request.method in SAFE:
             require_known(self.request, {"fields", "format"})
             if is_unchanged(self.request, etag):
@@ -207,7 +219,7 @@ class TenantView(GenericViewSet[M], Generic[M]):
 
     def require_match(self, row: Any) -> None:
         """Raises a precondition-failed problem unless If-Match, where given, names the row's present state."""
-        require_match(self.request, etag_of(self.shown(row)))
+        require_match(self.request, etag_of(self.shown(row), self.observed))
 
     def page(self, queryset: QuerySet[Any]) -> Response:
         """Answers with one page of rows, filtered."""

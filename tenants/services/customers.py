@@ -134,7 +134,7 @@ def save_customers(
                 [FieldError("items", f"at most {max(0, room)} more customers and users fit this tenant")]
             )
         saved = [_save(tenant_id, item, found.get(item.external_id), now) for item in items]
-        Customer.objects.bulk_create([s.customer for s in saved if s.outcome == "created"])
+        saved = _insert(tenant_id, items, saved, now)
         Customer.objects.bulk_update(
             [s.customer for s in saved if s.outcome == "updated"], ["name", "suspended_at"]
         )
@@ -157,6 +157,24 @@ def save_customers(
         if any(s.suspension_changed for s in saved):
             tell_policy_changed(tenant_id=tenant_id, now=now)
     return [(s.customer, s.outcome) for s in saved]
+
+
+def _insert(
+    tenant_id: UUID, items: Sequence[CustomerItem], saved: Sequence[_Saved], now: datetime
+) -> list[_Saved]:
+    """Writes the new customers. One that a gateway registered meanwhile, at a call of its own, is changed instead."""
+    new = {s.customer.external_id: s.customer.pk for s in saved if s.outcome == "created"}
+    Customer.objects.bulk_create([s.customer for s in saved if s.outcome == "created"], ignore_conflicts=True)
+    there = {
+        customer.external_id: customer
+        for customer in Customer.objects.filter(tenant_id=tenant_id, external_id__in=new)
+    }
+    return [
+        _save(tenant_id, item, there[item.external_id], now)
+        if there.get(item.external_id, s.customer).pk != s.customer.pk
+        else s
+        for item, s in zip(items, saved, strict=True)
+    ]
 
 
 @dataclass(frozen=True)

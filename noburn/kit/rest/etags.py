@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from rest_framework.request import Request
@@ -11,10 +12,27 @@ from rest_framework.request import Request
 from noburn.kit.problems import ProblemError, problem
 
 
-def etag_of(representation: Any) -> str:
-    """Returns the strong ETag of a representation as it goes onto the wire, all fields included."""
-    text = json.dumps(representation, sort_keys=True, separators=(",", ":"), default=str)
-    return f'"{hashlib.blake2b(text.encode(), digest_size=12).hexdigest()}"'
+def etag_of(representation: Mapping[str, Any], observed: Collection[str] = ()) -> str:
+    """Returns the strong ETag of a representation as it goes onto the wire, all fields included.
+
+    `observed` names fields that nobody sets, as when something was last used: they come behind a point, since a
+    change may be based on a state in which they were other ones.
+    """
+    kept = _digest({name: value for name, value in representation.items() if name not in observed})
+    if not observed:
+        return f'"{kept}"'
+    return f'"{kept}.{_digest({name: representation.get(name) for name in sorted(observed)})}"'
+
+
+def _digest(fields: Mapping[str, Any]) -> str:
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+def _kept(tag: str) -> str:
+    """The part of an ETag that a change must be based on."""
+    tag = tag.strip()
+    return tag.partition(".")[0] + '"' if "." in tag else tag
 
 
 def require_match(request: Request, etag: str) -> None:
@@ -26,7 +44,7 @@ def require_match(request: Request, etag: str) -> None:
     if wanted is None or wanted.strip() == "*":
         return
     # A weak tag never matches here, since a change must be based on exactly this state. Source: RFC 9110, 13.1.1.
-    if etag not in [tag.strip() for tag in wanted.split(",")]:
+    if _kept(etag) not in [_kept(tag) for tag in wanted.split(",")]:
         raise ProblemError(
             problem(
                 "precondition-failed",

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
+import psycopg
 import pytest
+from django.conf import settings
 
 from budgets.models import PolicySnapshot
 from noburn.kit import ids
@@ -116,3 +119,24 @@ class TestSaveCustomers:
         theirs.refresh_from_db()
         assert theirs.name == "Theirs"
         assert api.patch(f"/v1/customers/{ids.encode('cus', theirs.pk)}", {"name": "x"}).status == 404
+
+    def test_refuses_a_body_that_is_nested_without_end(self, api: Api) -> None:
+        refused = api.send("POST", "/v1/customers", raw=b'{"external_id": ' + b"[" * 100_000)
+        assert (refused.status, refused["type"].rpartition("/")[2]) == (400, "invalid-request")
+        assert "nested too deeply" in refused["detail"]
+
+    def test_changes_those_that_a_gateway_registered_meanwhile(
+        self, api: Api, cast: Cast, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def calls_come_in(tenant_id: UUID) -> int:
+            with psycopg.connect(settings.DATABASE_OWNER_URL, autocommit=True) as gateway:
+                gateway.execute("SELECT nb_touch_subjects(%s, %s, '{}')", [tenant_id, ["b", "c"]])
+            return 0
+
+        monkeypatch.setattr("tenants.services.customers._subjects", calls_come_in)
+        items = [{"external_id": name, "name": f"Name of {name}"} for name in ("a", "b")]
+        made = api.post("/v1/customers/bulk", {"items": items})
+        assert made.status == 200
+        assert [item["outcome"] for item in made["items"]] == ["created", "updated"]
+        there = Customer.objects.filter(tenant=cast.tenant).order_by("external_id")
+        assert [(c.external_id, c.name) for c in there] == [("a", "Name of a"), ("b", "Name of b"), ("c", "")]

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
+import psycopg
 import pytest
+from django.conf import settings
 
-from tenants.models import ApiKey, IdempotentAnswer, Member, Role
+from noburn.kit import ids
+from tenants.models import ApiKey, Customer, IdempotentAnswer, Member, Role
+from tenants.services.keys import issue_key
 from tests.support.api import Api
-from tests.tenants.cast import Cast, api_of, unique
+from tests.tenants.cast import ACTOR, NOW, Cast, api_of, unique
 
 pytestmark = pytest.mark.real_db
 
@@ -117,3 +122,34 @@ class TestAudit:
         assert api.all("/v1/audit", from_="2999-01-01T00:00:00Z") == []
         assert set(api.get("/v1/audit", from_="yesterday").fields) == {"from"}
         assert api.post("/v1/audit", {}).kind == "method-not-allowed"
+
+
+class TestRights:
+    def test_are_those_that_hold_once_the_change_begins(
+        self, cast: Cast, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        issued = issue_key(
+            tenant_id=cast.tenant.pk, name="k", scopes=["manage"], actor=ACTOR, now=NOW, project_id=None
+        )
+
+        def waits(*, tenant_id: UUID) -> None:
+            with psycopg.connect(settings.DATABASE_OWNER_URL, autocommit=True) as other:
+                other.execute("UPDATE tenants_apikey SET revoked_at = now() WHERE id = %s", [issued.key.pk])
+
+        monkeypatch.setattr("tenants.api.base.lock_tenant", waits)
+        refused = Api(secret=issued.secret).post("/v1/customers", {"external_id": "acme"})
+        assert refused.status == 401
+        assert not Customer.objects.filter(tenant=cast.tenant).exists()
+
+    def test_a_change_does_not_depend_on_when_a_key_was_used(self, api: Api, cast: Cast) -> None:
+        key = ApiKey.objects.filter(tenant=cast.tenant).order_by("created_at", "pk")[0]
+        path = f"/v1/api-keys/{ids.encode(ids.API_KEY, key.pk)}"
+        seen = api.get(path).headers["etag"]
+        ApiKey.objects.filter(pk=key.pk).update(last_used_at=NOW)
+        again = api.get(path, headers={"If-None-Match": seen})
+        assert again.status == 200
+        assert again.headers["etag"] != seen
+        ApiKey.objects.filter(pk=key.pk).update(name="another")
+        assert api.delete(path, headers={"If-Match": seen}).status == 412
+        ApiKey.objects.filter(pk=key.pk).update(name=key.name)
+        assert api.delete(path, headers={"If-Match": seen}).status == 200
