@@ -19,8 +19,8 @@ Key = tuple[Any, ...]
 _ANYTHING = "sum(u.requests) <> 0 OR sum(u.cost_nano) <> 0"
 _FIGURES = ", ".join(
     (
-        "coalesce(sum(u.cost_nano), 0)::bigint AS cost_nano",
-        "coalesce(sum(u.presumed_nano), 0)::bigint AS presumed_nano",
+        "nb_usage_bounded(coalesce(sum(u.cost_nano), 0)) AS cost_nano",
+        "nb_usage_bounded(coalesce(sum(u.presumed_nano), 0)) AS presumed_nano",
         *(f"coalesce(sum(u.{name}), 0)::bigint AS {name}" for name in SUMS),
         "round(sum(u.latency_ms)::numeric / nullif(sum(u.latencies), 0))::bigint AS latency_ms",
     )

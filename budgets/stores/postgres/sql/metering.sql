@@ -83,6 +83,12 @@ CREATE INDEX IF NOT EXISTS usage_hours_by_bucket ON usage_hours (bucket);
 CREATE INDEX IF NOT EXISTS usage_total_hours_by_bucket ON usage_total_hours (bucket);
 CREATE INDEX IF NOT EXISTS usage_tag_hours_by_bucket ON usage_tag_hours (bucket);
 
+-- A sum of costs, held at what a column can hold: costs that a client told, beyond all reason, must not stop everybody's sums.
+CREATE OR REPLACE FUNCTION nb_usage_bounded(p_sum numeric) RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT least(greatest(p_sum, -9223372036854775807), 9223372036854775807)::bigint
+$$;
+
 -- What entries add to the rollups: the one place that says what an entry counts for. Entries of p_tenant (NULL: of all)
 -- placed in [p_from, p_until) with a position in [p_after, p_before). Hours before p_hours_from are left out.
 -- A correction carries differences, and so do these sums: it takes back what revision 1 had presumed.
@@ -126,7 +132,7 @@ BEGIN
         encode(substring(sha256(convert_to(ROW(t.project, x.customer, x.end_user, x.plan, x.api_key, t.provider, t.model,
             x.tag, x.value)::text, 'UTF8')) FROM 1 FOR 16), 'hex')::uuid,
         t.project, x.customer, x.end_user, x.plan, x.api_key, t.provider, t.model, x.tag, x.value,
-        sum(t.cost_nano)::bigint, sum(t.presumed_nano)::bigint, sum(t.requests)::bigint, sum(t.errors)::bigint,
+        nb_usage_bounded(sum(t.cost_nano)), nb_usage_bounded(sum(t.presumed_nano)), sum(t.requests)::bigint, sum(t.errors)::bigint,
         sum(t.tokens)::bigint, coalesce(sum(t.input_tokens), 0)::bigint, coalesce(sum(t.output_tokens), 0)::bigint,
         coalesce(sum(t.cache_read_tokens), 0)::bigint, coalesce(sum(t.cache_write_tokens), 0)::bigint,
         coalesce(sum(t.cache_write_1h_tokens), 0)::bigint, coalesce(sum(t.reasoning_tokens), 0)::bigint,
@@ -217,8 +223,8 @@ BEGIN
         INSERT INTO usage_rollups AS u
         SELECT * FROM nb_usage_sums(NULL, NULL, NULL, c.position, v_until, c.hours_from)
         ON CONFLICT (tenant_id, bucket, key, grain) DO UPDATE SET
-            cost_nano = u.cost_nano + EXCLUDED.cost_nano,
-            presumed_nano = u.presumed_nano + EXCLUDED.presumed_nano,
+            cost_nano = nb_usage_bounded(u.cost_nano::numeric + EXCLUDED.cost_nano),
+            presumed_nano = nb_usage_bounded(u.presumed_nano::numeric + EXCLUDED.presumed_nano),
             requests = u.requests + EXCLUDED.requests,
             errors = u.errors + EXCLUDED.errors,
             tokens = u.tokens + EXCLUDED.tokens,
