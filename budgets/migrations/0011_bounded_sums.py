@@ -13,5 +13,5 @@ def read(name: str) -> migrations.RunSQL:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("budgets", "0010_zones_changed_back")]
+    dependencies = [("budgets", "0010_openings")]
     operations = [read("metering"), read("metering_upkeep")]

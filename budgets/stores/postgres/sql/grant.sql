@@ -1,33 +1,88 @@
--- What calls of a window count for a counter that they were not posted on: calls from before its budget was made, or from
--- while the tenant's zone gave the window other ends.
-CREATE OR REPLACE FUNCTION nb_opening(b budgets_budget, p_subject text, p_starts timestamptz, p_ends timestamptz, p_counter uuid)
-RETURNS bigint LANGUAGE sql STABLE SET search_path = public, pg_temp AS $$
-    SELECT coalesce(sum(CASE b.metric WHEN 'usd' THEN l.cost_nano WHEN 'tokens' THEN l.tokens ELSE l.requests END), 0)::bigint
-    FROM ledger_entries l
-    WHERE l.tenant_id = b.tenant_id
-        AND l.placed_month >= date_trunc('month', p_starts AT TIME ZONE 'UTC')::date
-        AND l.placed_at >= p_starts AND (p_ends IS NULL OR l.placed_at < p_ends)
-        AND p_counter <> ALL (l.counters)
+-- What the ledger holds for one subject of a budget, of calls placed in [p_from, p_until): entries with a position in
+-- [p_after, p_before) (NULL: without an end), besides those that were posted on the counter p_besides.
+CREATE OR REPLACE FUNCTION nb_ledger_sum(b budgets_budget, p_subject text, p_from timestamptz, p_until timestamptz,
+    p_after bigint, p_before bigint, p_besides uuid) RETURNS bigint
+LANGUAGE plpgsql STABLE SET search_path = public, pg_temp SET plan_cache_mode = force_custom_plan AS $$
+BEGIN
+    RETURN (
+        SELECT coalesce(sum(CASE b.metric WHEN 'usd' THEN l.cost_nano WHEN 'tokens' THEN l.tokens ELSE l.requests END), 0)::bigint
+        FROM ledger_entries l
+        WHERE l.tenant_id = b.tenant_id
+            AND l.placed_month >= date_trunc('month', p_from AT TIME ZONE 'UTC')::date
+            AND l.placed_at >= p_from AND (p_until IS NULL OR l.placed_at < p_until)
+            AND (p_after IS NULL OR l.position >= p_after) AND (p_before IS NULL OR l.position < p_before)
+            AND (p_besides IS NULL OR p_besides <> ALL (l.counters))
+            AND CASE b.scope
+                WHEN 'tenant' THEN true
+                WHEN 'project' THEN l.project = p_subject
+                WHEN 'customer' THEN l.customer = p_subject
+                WHEN 'user' THEN l.end_user = p_subject
+                WHEN 'run' THEN l.run = p_subject
+                WHEN 'plan' THEN l.plan = p_subject
+                WHEN 'api_key' THEN l.api_key = p_subject
+                WHEN 'provider' THEN l.provider = p_subject
+                WHEN 'model' THEN l.model = p_subject
+                WHEN 'tag' THEN l.tags ->> b.tag = p_subject
+            END);
+END $$;
+
+-- What calls that are in the ledger already count for a budget made inside its window. Whole days and hours come from the
+-- rollups, and from the ledger only what they do not tell: parts of hours at the window's ends, in zones at half hours, and
+-- what is not rolled up yet. So a new counter of a tenant with millions of calls costs no more than one of another.
+CREATE OR REPLACE FUNCTION nb_opening(b budgets_budget, p_subject text, p_starts timestamptz, p_ends timestamptz) RETURNS bigint
+LANGUAGE plpgsql STABLE SET search_path = public, pg_temp SET plan_cache_mode = force_custom_plan AS $$
+DECLARE
+    v_rolled bigint;
+    v_hours_from timestamptz;
+    v_hours text := CASE b.scope WHEN 'customer' THEN 'hours' WHEN 'user' THEN 'hours' WHEN 'tag' THEN 'tag_hours'
+        ELSE 'total_hours' END;
+    v_days text := replace(v_hours, 'hours', 'days');
+    v_ends timestamptz := coalesce(p_ends, 'infinity');
+    v_hour timestamptz := date_trunc('hour', p_starts + interval '1 hour' - interval '1 microsecond', 'UTC');
+    v_last_hour timestamptz := CASE WHEN p_ends IS NULL THEN 'infinity' ELSE date_trunc('hour', p_ends, 'UTC') END;
+    v_day timestamptz;
+    v_last_day timestamptz;
+    v_sum bigint;
+BEGIN
+    SELECT c.position, c.hours_from INTO v_rolled, v_hours_from FROM usage_cursor c
+    WHERE c.rebuild_began_at IS NULL AND nb_usage_at_home(c);
+    -- Runs are not rolled up; rollups that are being counted anew, or whose hours are gone, do not tell.
+    IF b.scope = 'run' OR v_rolled IS NULL OR v_hour >= v_last_hour THEN
+        RETURN nb_ledger_sum(b, p_subject, p_starts, p_ends, NULL, NULL, NULL);
+    END IF;
+    v_day := least(date_trunc('day', v_hour + interval '1 day' - interval '1 microsecond', 'UTC'), v_last_hour);
+    v_last_day := greatest(CASE WHEN p_ends IS NULL THEN 'infinity' ELSE date_trunc('day', v_last_hour, 'UTC') END, v_day);
+    IF v_hour < v_day AND v_hour < v_hours_from OR v_last_day < v_last_hour AND v_last_day < v_hours_from THEN
+        RETURN nb_ledger_sum(b, p_subject, p_starts, p_ends, NULL, NULL, NULL);
+    END IF;
+    SELECT coalesce(sum(CASE b.metric WHEN 'usd' THEN u.cost_nano WHEN 'tokens' THEN u.tokens ELSE u.requests END), 0)::bigint
+    INTO v_sum
+    FROM usage_rollups u
+    WHERE u.tenant_id = b.tenant_id
+        AND (u.grain = v_days AND u.bucket >= v_day AND u.bucket < v_last_day
+            OR u.grain = v_hours AND (u.bucket >= v_hour AND u.bucket < v_day OR u.bucket >= v_last_day AND u.bucket < v_last_hour))
+        AND (b.scope <> 'customer' OR u.customer = p_subject) AND (b.scope <> 'user' OR u.end_user = p_subject)
+        AND (b.scope <> 'tag' OR u.tag = b.tag AND u.value = p_subject)
         AND CASE b.scope
-            WHEN 'tenant' THEN true
-            WHEN 'project' THEN l.project = p_subject
-            WHEN 'customer' THEN l.customer = p_subject
-            WHEN 'user' THEN l.end_user = p_subject
-            WHEN 'run' THEN l.run = p_subject
-            WHEN 'plan' THEN l.plan = p_subject
-            WHEN 'api_key' THEN l.api_key = p_subject
-            WHEN 'provider' THEN l.provider = p_subject
-            WHEN 'model' THEN l.model = p_subject
-            WHEN 'tag' THEN l.tags ->> b.tag = p_subject
-        END
-$$;
+            WHEN 'project' THEN u.project = p_subject
+            WHEN 'plan' THEN u.plan = p_subject
+            WHEN 'api_key' THEN u.api_key = p_subject
+            WHEN 'provider' THEN u.provider = p_subject
+            WHEN 'model' THEN u.model = p_subject
+            ELSE true
+        END;
+    RETURN v_sum + nb_ledger_sum(b, p_subject, p_starts, p_ends, v_rolled, NULL, NULL)
+        + CASE WHEN p_starts < v_hour THEN nb_ledger_sum(b, p_subject, p_starts, v_hour, NULL, v_rolled, NULL) ELSE 0 END
+        + CASE WHEN v_last_hour < v_ends
+            THEN nb_ledger_sum(b, p_subject, v_last_hour, p_ends, NULL, v_rolled, NULL) ELSE 0 END;
+END $$;
 
 -- What a counter has spent under its budget's present version. A counter that is older than its budget's last move to
 -- another time zone, and is in use again since the zone was changed back, lacks what was posted elsewhere meanwhile.
 CREATE OR REPLACE FUNCTION nb_spent(c counters, b budgets_budget) RETURNS bigint
 LANGUAGE sql STABLE SET search_path = public, pg_temp AS $$
     SELECT CASE WHEN c.budget_version <> b.version AND c.created_at < b.effective_at AND c.starts_at < b.effective_at
-        THEN c.spent - c.opening + nb_opening(b, c.subject, c.starts_at, c.ends_at, c.counter_id) ELSE c.spent END
+        THEN c.spent - c.opening + nb_ledger_sum(b, c.subject, c.starts_at, c.ends_at, NULL, NULL, c.counter_id) ELSE c.spent END
 $$;
 
 -- The limit of one subject of a budget at a time: its override, else the budget's own, and the increases in force; at most
@@ -114,7 +169,7 @@ BEGIN
                 budget_version, spent, opening)
             SELECT a.tenant, a.counter, a.budget, a.subject, v_starts, v_ends, v_limit, b.version, o, o
             FROM (SELECT CASE WHEN b.effective_at > v_starts
-                THEN nb_opening(b, a.subject, v_starts, v_ends, a.counter) ELSE 0 END AS o) AS opening
+                THEN nb_opening(b, a.subject, v_starts, v_ends) ELSE 0 END AS o) AS opening
             ON CONFLICT DO NOTHING;
             SELECT * INTO STRICT c FROM counters WHERE tenant_id = a.tenant AND counter_id = a.counter FOR UPDATE;
         END IF;
@@ -191,7 +246,7 @@ CREATE OR REPLACE FUNCTION nb_peek(p_asks jsonb) RETURNS jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
     SELECT coalesce(jsonb_agg(jsonb_build_object('counter', a.counter, 'limit', l.amount, 'remaining', l.amount
         - coalesce(nb_spent(c, b), CASE WHEN b.effective_at > to_timestamp(a.starts / 1000.0) THEN nb_opening(b, a.subject,
-            to_timestamp(a.starts / 1000.0), to_timestamp(a.ends / 1000.0), a.counter) ELSE 0 END)
+            to_timestamp(a.starts / 1000.0), to_timestamp(a.ends / 1000.0)) ELSE 0 END)
         - coalesce((SELECT sum(g.authority) FROM grants g JOIN epochs e ON e.epoch_id = g.epoch_id
             WHERE g.tenant_id = a.tenant AND g.counter_id = a.counter AND NOT (g.state = 'live' AND e.state = 'open')), 0))),
         '[]')

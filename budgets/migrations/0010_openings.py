@@ -1,4 +1,4 @@
-"""Reckons counters anew that are in use again after their tenant changed its time zone and changed it back."""
+"""Openings of counters: from rollups, and anew where a tenant changed its time zone and changed it back."""
 
 from pathlib import Path
 
@@ -16,9 +16,5 @@ class Migration(migrations.Migration):
     dependencies = [("budgets", "0009_closed_partitions")]
     operations = [
         read("grant"),
-        migrations.RunSQL(
-            "DROP FUNCTION IF EXISTS nb_opening(budgets_budget, text, timestamptz, timestamptz)",
-            migrations.RunSQL.noop,
-        ),
         read("privileges"),
     ]
