@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import re
 import threading
+import unicodedata
 import warnings
 from functools import lru_cache
 from typing import Any
@@ -19,8 +20,8 @@ TOKEN_BYTES_MAX = 128
 
 SLICE_CHARS = 65_536
 SEARCH_CHARS = 2_048
-CUT_TOKENS = 4
-"""What a cut through the middle of something may hide at most; measured far below."""
+CUT_TOKENS = 16
+"""What is added for a cut through the middle of something. Measured, it hides 1; 5 among lone surrogates."""
 
 _VENDORS = re.compile(
     r"(?:ft:|(?:openai|azure|azure_ai|anthropic|google|gemini|models|vertex_ai|bedrock|openrouter)/)"
@@ -55,6 +56,14 @@ def utf8_bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
+def widest_bytes(text: str) -> int:
+    """Returns the most bytes that a tokenizer may see which normalises first, as some open ones do (NFKC)."""
+    size = utf8_bytes(text)
+    if text.isascii() or unicodedata.is_normalized("NFKC", text):
+        return size
+    return max(size, utf8_bytes(unicodedata.normalize("NFKC", text)))
+
+
 def has_ranks(encoding: str | None) -> bool:
     """Says whether tokens of this encoding can be counted here."""
     return encoding is not None and _tokenizer(encoding) is not None
@@ -71,7 +80,7 @@ def count_until(text: str, encoding: str | None, limit: int | None) -> int | Non
     """Returns the tokens of a text, or None as soon as they are seen to be more than `limit`.
 
     Exact for texts of up to 65,536 characters, and for longer ones wherever two words meet often enough to be
-    cut between them; else a bound, at most 4 tokens higher for each 65,536 characters.
+    cut between them; else a bound, at most 18 tokens higher for each 65,536 characters.
     """
     tokenizer = None if encoding is None else _tokenizer(encoding)
     if limit is not None and (limit < 0 or len(text) > limit * TOKEN_BYTES_MAX):
@@ -114,7 +123,16 @@ def _cut(text: str, start: int) -> tuple[int, int]:
         # Both tokenizers end a word at a space and begin the next one with it.
         if before.isascii() and before.isalpha() and after.isascii() and after.isalpha():
             return at, 0
-    return end, CUT_TOKENS
+    return _in_threes(text, start, end), CUT_TOKENS
+
+
+def _in_threes(text: str, start: int, end: int) -> int:
+    """Moves a cut within digits, which both tokenizers take by three from where the digits begin."""
+    first = end
+    while first > start and unicodedata.category(text[first - 1])[0] == "N":
+        first -= 1
+    # Digits that fill the slice begin where the last cut kept to their threes.
+    return end - (end - first) % 3
 
 
 def _tokenizer(encoding: str) -> Any:

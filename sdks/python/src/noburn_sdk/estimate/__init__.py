@@ -89,17 +89,21 @@ def estimate(
         raise InvalidRequestError(
             "Cannot estimate", errors={"model": "must be named, in the body or beside it"}
         )
-    if context_window is None and isinstance(rates, Rates):
-        context_window = rates.context_window
-    tally = Tally(family_of(name))
+    family = family_of(name)
+    tally = Tally(family)
     try:
         _ADDERS[api](tally, body)
-        output = output_of(api, body)
+        output = output_of(api, body, family)
     except (AttributeError, TypeError, ValueError, LookupError, RecursionError) as error:
         raise InvalidRequestError(
             "Cannot estimate", errors={"body": f"is not one of {api}: {error}"}
         ) from error
-    total = tally.finish(limit=limit, context=context_window, max_input_tokens=max_input_tokens)
+    total = tally.finish(
+        limit=limit,
+        context=context_window,
+        listed=rates.context_window if isinstance(rates, Rates) else None,
+        max_input_tokens=max_input_tokens,
+    )
     found = Estimate(
         api=api,
         model=name,
@@ -111,7 +115,7 @@ def estimate(
         images=tally.images,
         audio=tally.audio,
         tools=tally.tools,
-        service_tier=_tier(body, batch),
+        service_tier=_tier(api, body, batch),
         has_output=api != "openai.embeddings",
         inject_cap=output.cap is None,
         exceeds_limit=total.exceeds,
@@ -130,9 +134,11 @@ def _cached(api: Api, tally: Tally, total: Total) -> int | None:
     return None if any(part.how == "unknown" for part in total.parts) else total.cached
 
 
-def _tier(body: Mapping[str, Any], batch: bool) -> str | None:
+def _tier(api: Api, body: Mapping[str, Any], batch: bool) -> str | None:
     if batch:
         return "batch"
+    if api == "anthropic.messages" and (dearer := anthropic.dearer_tier(body)) is not None:
+        return dearer
     tier = body.get("service_tier")
     return _TIERS.get(tier, tier) if isinstance(tier, str) and tier else None
 
@@ -144,7 +150,7 @@ def _predicted(found: Estimate, body: Mapping[str, Any]) -> Estimate:
         return found
     tally = Tally(family_of(found.model))
     openai.content(tally, prediction.get("content") or "")
-    extra = tally.finish(limit=None, context=None, max_input_tokens=None).tokens
+    extra = tally.finish().tokens
     return replace(found, max_output_tokens=found.max_output_tokens + extra, output_extra=extra)
 
 

@@ -26,11 +26,18 @@ OWN_TOOL_TOKENS = {"bash": 512, "text_editor": 1_024, "computer": 2_048, "memory
 """Tools that Anthropic defines and the caller runs: above what its guides name for each (245, 700, 735)."""
 
 _HOSTED = ("web_search", "web_fetch", "code_execution", "tool_search", "advisor", "mcp")
+_FREE = ("web_fetch", "tool_search", "mcp")
+"""What costs tokens and nothing else."""
 
 
 def messages(tally: Tally, body: Mapping[str, Any]) -> None:
     """Adds a Messages body, in the order in which prompt caching sees it: tools, system, messages."""
     _tools(tally, body)
+    config = plain(body.get("output_config") or {})
+    # A schema is explained to the model ahead of everything said.
+    for wanted in (plain(body.get("output_format")), plain(config.get("format"))):
+        if isinstance(wanted, Mapping):
+            tally.json("schema", wanted, SCHEMA_FRAME)
     system = body.get("system")
     if isinstance(system, str):
         tally.text("text", system)
@@ -46,19 +53,23 @@ def messages(tally: Tally, body: Mapping[str, Any]) -> None:
             tally.text("text", content)
         else:
             _blocks(tally, content or ())
-    config = plain(body.get("output_config") or {})
-    for wanted in (plain(body.get("output_format")), plain(config.get("format"))):
-        if isinstance(wanted, Mapping):
-            tally.json("schema", wanted, SCHEMA_FRAME)
     for name in ("container", "mcp_servers"):
         if body.get(name):
             tally.unknown(f"what {name!r} brings")
     if body.get("cache_control"):
         tally.mark()
-    if body.get("speed") not in (None, "standard"):
-        tally.warnings.append("the price of a faster speed is not part of the bound")
-    if body.get("inference_geo") not in (None, "global", "not_available"):
-        tally.warnings.append("the price of a region is not part of the bound")
+    if (dearer := dearer_tier(body)) is not None:
+        tally.warnings.append(f"{dearer}: without a price of its own, bounded by 2.5 times the dearest")
+
+
+def dearer_tier(body: Mapping[str, Any]) -> str | None:
+    """Returns the name of the prices that a faster speed or a region is billed by."""
+    speed, region = body.get("speed"), body.get("inference_geo")
+    if isinstance(speed, str) and speed != "standard":
+        return speed
+    if isinstance(region, str) and region not in ("global", "not_available"):
+        return f"inference_geo:{region}"
+    return None
 
 
 def _blocks(tally: Tally, blocks: Any) -> None:
@@ -120,7 +131,7 @@ def block(tally: Tally, found: Mapping[str, Any]) -> None:
         case "code_execution_tool_result" | "bash_code_execution_tool_result":
             tally.json("calls", found, CALL_FRAME)
         case kind:
-            tally.unknown(f"a block of type {kind!r}")
+            tally.unknown(f"a block of type {kind!r}", media=True)
 
 
 def _source(tally: Tally, value: Any, *, image: bool) -> None:
@@ -139,7 +150,7 @@ def _source(tally: Tally, value: Any, *, image: bool) -> None:
         inner = source.get("content")
         _blocks(tally, [{"type": "text", "text": inner}] if isinstance(inner, str) else inner or ())
     else:
-        tally.unknown("a document that is not in the request")
+        tally.unknown("a document that is not in the request", media=True)
 
 
 def _tools(tally: Tally, body: Mapping[str, Any]) -> None:
@@ -155,10 +166,14 @@ def _tools(tally: Tally, body: Mapping[str, Any]) -> None:
             uses = limit if isinstance(limit, int) and limit > 0 else USES_ASSUMED
             name = next(name for name in _HOSTED if kind.startswith(name))
             tally.unknown(f"what the tool {name!r} finds")
-            tally.tools[name] = tally.tools.get(name, 0) + uses
+            if name not in _FREE:
+                tally.tools[name] = tally.tools.get(name, 0) + uses
             tally.rounds += uses
         elif own is not None:
             tally.add("tools", own, "maximum")
+        elif kind != "custom":
+            tally.unknown(f"the tool of type {kind!r}")
+            tally.tools[kind] = USES_ASSUMED
         shown = {name: value for name, value in tool.items() if name != "cache_control"}
         tally.json("tools", shown, TOOL_FRAME)
         if tool.get("cache_control"):

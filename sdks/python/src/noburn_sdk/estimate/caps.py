@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from noburn_sdk.estimate.families import family_of
+from noburn_sdk.estimate.families import Family, family_of
 from noburn_sdk.estimate.gemini import config_of, get
 from noburn_sdk.estimate.openai import prompts
 from noburn_sdk.estimate.tally import plain
 from noburn_sdk.estimate.types import N_MAX, Api, Estimate
 
 COMPLETIONS_CAP = 16
-"""What Completions produce where the request does not say."""
+"""What OpenAI's Completions produce where the request does not say; others may go on for ever."""
+CHAT_CAPS = ("max_completion_tokens", "max_tokens")
 
 
 @dataclass(frozen=True)
@@ -24,19 +25,22 @@ class Output:
     n: int = 1
 
 
-def output_of(api: Api, body: Mapping[str, Any]) -> Output:
+def output_of(api: Api, body: Mapping[str, Any], family: Family) -> Output:
     """Reads the cap and the number of answers. Reasoning and thinking count inside the cap of every API."""
     match api:
         case "openai.chat":
-            cap = _count(body.get("max_completion_tokens"))
-            return Output(_count(body.get("max_tokens")) if cap is None else cap, _least(body.get("n")))
+            # OpenAI refuses both at once; whoever else takes them may heed either.
+            caps = [_count(body.get(name)) for name in CHAT_CAPS]
+            return Output(max((cap for cap in caps if cap is not None), default=None), _least(body.get("n")))
         case "openai.responses":
             return Output(_count(body.get("max_output_tokens")))
         case "openai.completions":
             best = max(_least(body.get("n")), _least(body.get("best_of")))
             cap = _count(body.get("max_tokens"))
             many = max(1, len(prompts(body.get("prompt"))))
-            return Output(COMPLETIONS_CAP if cap is None else cap, best * many)
+            if cap is None and family.vendor == "openai":
+                cap = COMPLETIONS_CAP
+            return Output(cap, best * many)
         case "anthropic.messages":
             return Output(_count(body.get("max_tokens")))
         case "gemini.generate_content":
@@ -70,19 +74,21 @@ def prepare(
     cap = max(1, cap - estimate.output_extra)
     if estimate.api == "gemini.generate_content":
         return _with_gemini_cap(made, cap)
-    made[_field(estimate, body)] = cap
+    for name in _fields(estimate, body):
+        made[name] = cap
     return made
 
 
-def _field(estimate: Estimate, body: Mapping[str, Any]) -> str:
+def _fields(estimate: Estimate, body: Mapping[str, Any]) -> tuple[str, ...]:
     if estimate.api == "openai.responses":
-        return "max_output_tokens"
+        return ("max_output_tokens",)
     if estimate.api == "openai.chat":
-        if body.get("max_completion_tokens") is not None:
-            return "max_completion_tokens"
-        if body.get("max_tokens") is None and family_of(estimate.model).vendor == "openai":
-            return "max_completion_tokens"
-    return "max_tokens"
+        given = tuple(name for name in CHAT_CAPS if body.get(name) is not None)
+        if given:
+            return given
+        if family_of(estimate.model).vendor == "openai":
+            return ("max_completion_tokens",)
+    return ("max_tokens",)
 
 
 def _with_gemini_cap(made: dict[str, Any], cap: int) -> dict[str, Any]:

@@ -176,9 +176,13 @@ def _pico(usd: str, units: int) -> int:
 
 
 def _dearer(one: Units, other: Units) -> Units:
-    return {
-        unit: max(
-            (units[unit] for units in (one, other) if unit in units), key=lambda pairs: [p for _, p in pairs]
-        )
-        for unit in {**one, **other}
-    }
+    """Joins two lists unit by unit, each at its dearer price from every start of a tier on."""
+    joined: dict[str, list[tuple[int, int]]] = {}
+    for unit in {**one, **other}:
+        both = [sorted(units[unit]) for units in (one, other) if unit in units]
+        starts = sorted({start for pairs in both for start, _ in pairs})
+        joined[unit] = [
+            (start, max([p for begin, p in pairs if begin <= start][-1] for pairs in both))
+            for start in starts
+        ]
+    return joined

@@ -69,5 +69,6 @@ def family_of(model: str) -> Family:
 
 def is_claude_to_4_6(model: str) -> bool:
     """Says whether this is a Claude with the older tokenizer; not for a name without a version."""
-    found = _CLAUDE_VERSION.search(model)
+    # A region or an account before the name, as in a cloud's address, may look like a version.
+    found = _CLAUDE_VERSION.search(model, max(0, model.find("claude")))
     return found is not None and (int(found[1]), int(found[2] or 0)) <= (4, 6)

@@ -21,18 +21,19 @@ from noburn_sdk.estimate.tally import Tally, plain
 PART_FRAME = 2
 TOOL_FRAME = 32
 TOOLS_FRAME = 256
-_SEARCHES = {
+_HOSTED = {
     "google_search": "web_search",
     "google_search_retrieval": "web_search",
     "enterprise_web_search": "web_search",
     "google_maps": "google_maps",
-    "url_context": "url_context",
-    "code_execution": "code_execution",
-    "file_search": "file_search",
-    "retrieval": "file_search",
-    "computer_use": "computer_use",
-    "mcp_servers": "mcp",
+    "retrieval": "retrieval",
+    "url_context": None,
+    "code_execution": None,
+    "file_search": None,
+    "computer_use": None,
+    "mcp_servers": None,
 }
+"""Google's own tools, and the name of their fee; None where they cost tokens and nothing else."""
 
 
 def get(value: Any, name: str) -> Any:
@@ -57,7 +58,7 @@ def generate_content(tally: Tally, body: Mapping[str, Any]) -> None:
     resolution = get(config, "media_resolution")
     tally.add("frame", GEMINI_FRAME, "maximum")
     if get(body, "cached_content") or get(config, "cached_content"):
-        tally.unknown("cached content")
+        tally.unknown("cached content", media=True)
     for source in (body, config):
         system = get(source, "system_instruction")
         if system:
@@ -125,7 +126,7 @@ def _part(tally: Tally, part: Any, resolution: Any) -> None:
             tally.json("calls", value, CALL_FRAME)
             seen = True
     if not seen:
-        tally.unknown("a part of a kind that is not known")
+        tally.unknown("a part of a kind that is not known", media=True)
 
 
 def _data(tally: Tally, data: Data, level: Any) -> None:
@@ -150,8 +151,9 @@ def _tool(tally: Tally, tool: Any) -> None:
         tally.add("tools", TOOLS_FRAME, "maximum")
     for one in declarations:
         tally.json("tools", plain(one), TOOL_FRAME)
-    for name, fee in _SEARCHES.items():
+    for name, fee in _HOSTED.items():
         if get(tool, name) is not None:
             tally.unknown(f"what the tool {name!r} finds")
-            tally.tools[fee] = tally.tools.get(fee, 0) + USES_ASSUMED
-            tally.rounds = USES_ASSUMED + 1
+            if fee is not None:
+                tally.tools[fee] = tally.tools.get(fee, 0) + USES_ASSUMED
+            tally.rounds += USES_ASSUMED

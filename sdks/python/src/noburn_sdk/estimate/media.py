@@ -23,7 +23,14 @@ MP3_BYTES_A_SECOND = 1_000
 
 _BLANKS = re.compile(r"\s+")
 _URL_SAFE = str.maketrans("-_", "+/")
-_PAGE = re.compile(rb"/Type\s*/Page(?![A-Za-z])")
+
+
+def _name(word: str) -> bytes:
+    """A pattern of a PDF's name, any letter of which may be written by its number."""
+    return b"/" + b"".join(b"(?:%c|#%02x)" % (ord(c), ord(c)) for c in word)
+
+
+_PAGE = re.compile(_name("Type") + rb"\s*" + _name("Page") + rb"(?![A-Za-z#])")
 _OBJECT_STREAM = re.compile(rb"/ObjStm\b[^>]{0,400}>>\s*stream\r?\n|/ObjStm\b.{0,400}?stream\r?\n", re.DOTALL)
 
 
@@ -140,6 +147,9 @@ def pdf_pages(blob: Blob) -> int | None:
     pages = len(_PAGE.findall(raw))
     room = INFLATED_MAX
     for found in _OBJECT_STREAM.finditer(raw):
+        head = raw[max(0, found.start() - 400) : found.end()]
+        if b"/Predictor" in head[head.rfind(b"obj", 0, head.rfind(b"/ObjStm")) + 1 :]:
+            return None
         try:
             inflated = zlib.decompressobj().decompress(raw[found.end() :], max(1, room))
         except zlib.error:
@@ -180,7 +190,10 @@ def _wav_ms(blob: Blob, size: int) -> int | None:
             return None
         length = struct.unpack("<I", head[4:8])[0]
         if head[:4] == b"fmt " and len(head) >= 20:
-            rate = struct.unpack("<I", head[16:20])[0]
+            sampled, told = struct.unpack("<II", head[12:20])
+            block = int.from_bytes(head[20:22], "little")
+            # A header whose rates contradict each other is believed where it makes the sound longer.
+            rate = min(told, sampled * block) or told
             # The whole file: what a header says of its data's length is often wrong in recordings.
             return -(-size * 1000 // rate) if rate else None
         at += 8 + length + length % 2

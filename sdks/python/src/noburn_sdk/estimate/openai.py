@@ -34,6 +34,8 @@ AUDIO_FRAME = 16
 
 ROLES = frozenset({"system", "user", "assistant", "tool", "developer", "function"})
 """One token each in both ranks."""
+_SEARCHES = ("web_search_options", "search_parameters", "plugins")
+"""Where OpenAI, xAI and OpenRouter are told to search."""
 USES_ASSUMED = 10
 """Uses of a provider's own tool in one call, where the request sets no limit."""
 
@@ -64,7 +66,7 @@ def chat(tally: Tally, body: Mapping[str, Any]) -> None:
     _response_format(tally, body.get("response_format"))
     modalities = body.get("modalities")
     tally.audio |= isinstance(modalities, list | tuple) and "audio" in modalities
-    if body.get("web_search_options") is not None or "-search" in tally.family.name:
+    if any(body.get(name) for name in _SEARCHES) or "-search" in tally.family.name:
         tally.unknown("what a web search finds")
         tally.tools["web_search"] = USES_ASSUMED
 
@@ -133,8 +135,7 @@ def _message(tally: Tally, message: Mapping[str, Any]) -> None:
         elif name in ("reasoning_content", "reasoning", "refusal"):
             tally.text("text", value if isinstance(value, str) else str(value))
         elif name == "audio":
-            tally.unknown("audio of an earlier answer")
-            tally.audio = True
+            tally.unknown("audio of an earlier answer", media=True)
         elif name not in ("annotations", "weight"):
             tally.json("text", value)
 
@@ -152,10 +153,15 @@ def content(tally: Tally, value: Any) -> None:
     if isinstance(value, str):
         tally.text("text", value)
         return
-    for place, part in enumerate(value):
-        _part(tally, plain(part))
-        if place and tally.family.frame != "published":
+    before = False
+    for place, part in enumerate([value] if isinstance(value, Mapping) else value):
+        found = plain(part)
+        _part(tally, found)
+        text = isinstance(found, str) or "text" in found
+        # Nobody publishes what stands between two texts of one message.
+        if place and (tally.family.frame != "published" or (text and before)):
             tally.add("frame", BLOCK_FRAME, "measured")
+        before = text
 
 
 def _part(tally: Tally, part: Any) -> None:
@@ -186,7 +192,7 @@ def _part(tally: Tally, part: Any) -> None:
 
             block(tally, part)
         case kind:
-            tally.unknown(f"a part of type {kind!r}")
+            tally.unknown(f"a part of type {kind!r}", media=True)
 
 
 def add_image(tally: Tally, data: Data | None, detail: Any = None) -> None:
@@ -212,7 +218,7 @@ def add_file(tally: Tally, file: Mapping[str, Any], value: Any) -> None:
     """Adds a file that came with the request; one that is only named is unknown."""
     tally.text("files", file.get("filename") or file.get("title"))
     if value is None:
-        tally.unknown("a file that is not in the request")
+        tally.unknown("a file that is not in the request", media=True)
         return
     data = data_url(value) or Data("application/pdf", Blob(value))
     if "pdf" in data.media_type or not data.media_type:
@@ -222,7 +228,7 @@ def add_file(tally: Tally, file: Mapping[str, Any], value: Any) -> None:
     elif data.media_type.startswith("text/") or data.media_type in ("application/json", "application/xml"):
         tally.text("files", data.blob.read(0, len(data.blob)).decode("utf-8", "replace"))
     else:
-        tally.unknown(f"the text of a {data.media_type} file")
+        tally.unknown(f"the text of a {data.media_type} file", media=True)
 
 
 def add_pdf(tally: Tally, blob: Blob) -> None:
@@ -267,6 +273,9 @@ def embeddings(tally: Tally, body: Mapping[str, Any]) -> None:
             content(tally, [prompt])
         else:
             tally.add("text", len(prompt), "exact")
+        if tally.family.vendor != "openai":
+            # Open models begin and end a text by tokens of their own, and some models prefix a task.
+            tally.add("frame", OTHER_MESSAGE_FRAME, "maximum")
 
 
 def completions(tally: Tally, body: Mapping[str, Any]) -> None:

@@ -33,8 +33,9 @@ _HOSTED = {
     "file_search": "file_search",
     "code_interpreter": "code_execution",
     "image_generation": "image_generation",
-    "mcp": "mcp",
 }
+_FREE = ("mcp", "tool_search", "namespace")
+"""What costs tokens and nothing else."""
 _CLIENT = ("computer", "local_shell", "shell", "apply_patch")
 
 
@@ -42,7 +43,7 @@ def responses(tally: Tally, body: Mapping[str, Any]) -> None:
     """Adds a Responses body."""
     for name, what in _STORED.items():
         if body.get(name):
-            tally.unknown(what)
+            tally.unknown(what, media=True)
     if body.get("instructions"):
         add_message_frame(tally, "developer")
         tally.text("text", body["instructions"])
@@ -116,13 +117,14 @@ def _item(tally: Tally, item: Any) -> None:
         case "input_file":
             add_file(tally, item, item.get("file_data"))
         case _:
-            tally.unknown(f"an item of type {kind!r}")
+            tally.unknown(f"an item of type {kind!r}", media=True)
 
 
 def _tools(tally: Tally, body: Mapping[str, Any]) -> None:
     functions = []
     limit = body.get("max_tool_calls")
-    uses = limit if isinstance(limit, int) and limit > 0 else USES_ASSUMED
+    limit = limit if isinstance(limit, int) and limit > 0 else None
+    uses = limit or USES_ASSUMED
     for tool in body.get("tools") or ():
         found = plain(tool)
         kind = str(found.get("type") or "function")
@@ -137,8 +139,10 @@ def _tools(tally: Tally, body: Mapping[str, Any]) -> None:
             name = next((own for start, own in _HOSTED.items() if kind.startswith(start)), kind)
             tally.unknown(f"what the tool {kind!r} finds")
             tally.json("tools", found)
-            tally.tools[name] = uses
-            tally.rounds = uses + 1
+            if not kind.startswith(_FREE):
+                tally.tools[name] = uses
+            # The request's limit is for all tools together.
+            tally.rounds = limit + 1 if limit else tally.rounds + uses
             if name == "image_generation":
                 tally.images += 1
     add_functions(

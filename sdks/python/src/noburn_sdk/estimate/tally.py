@@ -67,8 +67,9 @@ class Tally:
         if tokens:
             self._items.append(_Item(kind, (), tokens, how, note))
 
-    def unknown(self, what: str) -> None:
-        """Notes something whose size only the provider knows."""
+    def unknown(self, what: str, *, media: bool = False) -> None:
+        """Notes something whose size only the provider knows; `media`: it may be more than text."""
+        self.audio |= media
         self._items.append(_Item("unknown", (), 0, "unknown", what))
 
     def mark(self) -> None:
@@ -80,8 +81,19 @@ class Tally:
         """Whether anything may be written into a cache."""
         return self._marked is not None
 
-    def finish(self, *, limit: int | None, context: int | None, max_input_tokens: int | None) -> Total:
-        """Counts. Without a `limit` texts are counted to the end; with one, only where their bytes exceed it."""
+    def finish(
+        self,
+        *,
+        limit: int | None = None,
+        context: int | None = None,
+        listed: int | None = None,
+        max_input_tokens: int | None = None,
+    ) -> Total:
+        """Counts. Without a `limit` texts are counted to the end; with one, only where their bytes exceed it.
+
+        `context` is the model's in the caller's words; `listed` is a price list's, which is now and then behind,
+        so that it is believed only where nothing else is known.
+        """
         counted, how = self._count(limit)
         percent = self.family.percent
         sums: dict[tuple[str, How, str], list[int]] = {}
@@ -101,7 +113,7 @@ class Tally:
         total = sum(part.tokens for part in parts)
         assumed = [part for part in parts if part.how == "unknown" and not part.tokens]
         if assumed:
-            most = (context or self.family.context) * self.rounds
+            most = (context or self._context(listed)) * self.rounds
             rest = max(0, most - total)
             first = assumed[0]
             parts[parts.index(first)] = Part("unknown", rest, "unknown", first.count, first.note)
@@ -122,11 +134,16 @@ class Tally:
         exceeds = limit is not None and total > limit
         return Total(total, tuple(parts), min(before, total), exceeds)
 
+    def _context(self, listed: int | None) -> int:
+        if self.family.vendor == "other":
+            return listed or self.family.context
+        return max(listed or 0, self.family.context)
+
     def _count(self, limit: int | None) -> tuple[list[int], list[How]]:
         """Returns, item by item, the tokens of its texts in the ranks' own tokens, and how they were found."""
         encoding, percent = self.family.encoding, self.family.percent
         cheap = [
-            max((_ranks.utf8_bytes(text) + more for text, more in item.texts), default=0)
+            max((sized(text, self.family) + more for text, more in item.texts), default=0)
             for item in self._items
         ]
         hows: list[How] = ["bytes" if item.texts else "exact" for item in self._items]
@@ -153,6 +170,11 @@ class Tally:
             if room is not None:
                 room -= most
         return found, hows
+
+
+def sized(text: str, family: Family) -> int:
+    """Returns the cheap bound of a text: its bytes, for a model of which nothing is known as it may read them."""
+    return _ranks.widest_bytes(text) if family.vendor == "other" else _ranks.utf8_bytes(text)
 
 
 def _worse(one: How, other: How) -> How:

@@ -8,12 +8,14 @@ from typing import Any
 from noburn_sdk import _ranks
 from noburn_sdk.estimate import anthropic, openai
 from noburn_sdk.estimate.families import family_of
-from noburn_sdk.estimate.tally import Tally
+from noburn_sdk.estimate.tally import Tally, sized
 
 
 def count_text(text: str, model: str) -> int:
     """Returns the tokens of a text: exact for OpenAI's models, else an upper bound."""
     family = family_of(model)
+    if not _ranks.has_ranks(family.encoding):
+        return -(-sized(text, family) * family.percent // 100)
     return -(-_ranks.count(text, family.encoding) * family.percent // 100)
 
 
@@ -41,7 +43,7 @@ def bound_anthropic(messages: Iterable[Mapping[str, Any]], model: str, *, system
 
 
 def _known(tally: Tally) -> int:
-    total = tally.finish(limit=None, context=None, max_input_tokens=None)
+    total = tally.finish()
     for part in total.parts:
         if part.how == "unknown":
             raise ValueError(f"the request does not tell the size of {part.note}; pass input_tokens yourself")

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from noburn_sdk.errors import InvalidRequestError
+
 How: TypeAlias = Literal["exact", "bytes", "measured", "maximum", "unknown"]
 """How a number was obtained.
 
@@ -51,7 +53,8 @@ class Estimate:
     else None; where `inject_cap` is True the request carries none, and a bound that the provider does not
     enforce is no bound: send what `prepare` returns. `output_tokens` is the bound of all `n` answers.
     `cached_input_tokens` is how much of the input may be written into a cache at most (None: all of it).
-    `tools` are uses of the provider's own tools, by name. `exceeds_limit`: more than the `limit` asked about.
+    `tools` are uses of the provider's own tools that may carry a fee, by name. `audio` says that there is, or may
+    be, audio. `exceeds_limit`: more than the `limit` asked about.
     """
 
     api: Api
@@ -114,6 +117,9 @@ class Estimate:
             if self.n > N_MAX:
                 # More answers than a pre-flight names are told as one that is longer.
                 options["max_output_tokens"] *= self.n
+        elif self.n > N_MAX:
+            message = f"of more than {N_MAX} answers needs an output cap"
+            raise InvalidRequestError("Cannot ask for this call", errors={"n": message})
         if 1 < self.n <= N_MAX:
             options["n"] = self.n
         if self.cached_input_tokens is not None:
