@@ -26,6 +26,7 @@ from noburn_sdk.estimate.text import bound_anthropic, count_chat, count_text
 from noburn_sdk.estimate.types import Api, Estimate, How, Part
 
 __all__ = [
+    "APIS",
     "Api",
     "Estimate",
     "How",
@@ -55,6 +56,7 @@ _ADDERS: Mapping[str, Callable[[Tally, Mapping[str, Any]], None]] = {
     "anthropic.messages": anthropic.messages,
     "gemini.generate_content": gemini.generate_content,
 }
+APIS: tuple[str, ...] = tuple(_ADDERS)
 _TIERS = {"standard_only": "standard"}
 
 
