@@ -81,7 +81,7 @@ def add_chat_frame(tally: Tally) -> None:
         case "open":
             tally.add("frame", OPEN_FRAME, "maximum")
         case "claude":
-            tally.add("frame", CLAUDE_FRAME, "measured")
+            tally.add("frame", CLAUDE_FRAME - CLAUDE_TURN_FRAME, "measured")
         case "gemini":
             tally.add("frame", GEMINI_FRAME, "maximum")
         case _:
