@@ -21,6 +21,7 @@ from noburn_sdk.estimate import anthropic, gemini, openai, responses
 from noburn_sdk.estimate.caps import output_of, prepare
 from noburn_sdk.estimate.cost import Rates, UnpricedError, bound_nano, rates_from
 from noburn_sdk.estimate.families import family_of
+from noburn_sdk.estimate.report import explain
 from noburn_sdk.estimate.tally import Tally, Total, plain
 from noburn_sdk.estimate.text import bound_anthropic, count_chat, count_text
 from noburn_sdk.estimate.types import Api, Estimate, How, Part
@@ -39,6 +40,7 @@ __all__ = [
     "count_chat",
     "count_text",
     "estimate",
+    "explain",
     "gemini_generate_content",
     "openai_chat",
     "openai_completions",
