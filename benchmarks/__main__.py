@@ -170,6 +170,28 @@ def metering(system: System, entries: int, seconds: int) -> None:
     )
 
 
+def estimates(quick: bool) -> None:
+    """Counting a request before the call, beside bare tiktoken, in a process that has counted nothing before."""
+    command = [sys.executable, "-m", "benchmarks.estimates", *(["--quick"] if quick else [])]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    found = json.loads(done.stdout)
+    for size, one in found["sizes"].items():
+        bare_ms = one["tiktoken_ms"]
+        row(f"tiktoken, bare, {int(size):,} tokens of English", f"{bare_ms:.2f} ms")
+        for name, label in (
+            ("count_ms", "counted by the client"),
+            ("estimate_ms", "a whole estimate"),
+            ("by_bytes_ms", "the same, far below its limit"),
+        ):
+            row(f"  {label}", f"{one[name]:.2f} ms", f"{one[name] / bare_ms:.2f} of tiktoken")
+    bare_ms = found["pasted_tiktoken_ms"]
+    row("tiktoken, bare, a pasted document of 6 MB", f"{bare_ms:,.0f} ms")
+    row("  refused by a limit of 1,000 tokens", f"{found['refused_ms']:.2f} ms")
+    counted = found["refused_counting_ms"]
+    row("  refused by a limit of 100,000 tokens", f"{counted:.1f} ms", f"{counted / bare_ms:.2f} of tiktoken")
+    row("the first estimate of a process, which loads the ranks", f"{found['first_ms']:.0f} ms")
+
+
 def main() -> None:
     """Runs everything; `--quick` for a look, which is no measurement."""
     options = argparse.ArgumentParser(description=main.__doc__)
@@ -179,6 +201,7 @@ def main() -> None:
     seconds = 3 if quick else 10
     row("what", "measured", "ratio")
     row("-" * 58, "-" * 24, "-" * 22)
+    estimates(quick)
     for workers in (1, 2):
         with System(workers=workers) as system:
             preflights(system, workers, seconds)

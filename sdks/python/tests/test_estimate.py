@@ -78,6 +78,19 @@ class TestCounting:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout.strip() == "11"
 
+    def test_loads_no_more_of_the_package_than_it_uses(self) -> None:
+        code = (
+            "import sys, warnings\n"
+            "from noburn_sdk import estimate\n"
+            "assert estimate.count_text('hello world', 'gpt-4o') == 2\n"
+            "assert 'bpe_openai' not in sys.modules\n"
+            "warnings.simplefilter('ignore')\n"
+            "import bpe_openai\n"
+            "print(bpe_openai.get_encoding('o200k_base').encode('hello world'))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == "[24912, 2375]"
+
 
 class TestAnthropicBound:
     TEXT = "hello " * 99 + "hello"

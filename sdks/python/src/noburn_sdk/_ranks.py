@@ -7,12 +7,13 @@ document costs memory and time by the slice, and a count that may stop stops ear
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import re
+import sys
 import threading
 import unicodedata
-import warnings
 from functools import lru_cache
+from importlib.machinery import PathFinder
 from typing import Any
 
 TOKEN_BYTES_MAX = 128
@@ -29,6 +30,7 @@ _VENDORS = re.compile(
 _O200K = re.compile(r"(?:chatgpt-4o|gpt-(?:4o|4\.1|4\.5|5|oss)|o[134](?:-|$)|codex|computer-use)")
 _CL100K = re.compile(r"(?:gpt-4(?:-|$)|gpt-3\.5|gpt-35|text-embedding-|(?:davinci|babbage)-002|ft-gpt-3\.5)")
 
+_BINDINGS = "bpe_openai._bindings"
 _lock = threading.Lock()
 _loaded: dict[str, Any] = {}
 
@@ -144,12 +146,29 @@ def _tokenizer(encoding: str) -> Any:
 
 
 def _load(encoding: str) -> Any:
-    try:
-        with warnings.catch_warnings():
-            # The package opens its rank files by a call that Python 3.11 deprecates.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            # Its public Encoding refuses texts above 200,000 tokens, so the binding below it is used.
-            bindings = importlib.import_module("bpe_openai._bindings")
-    except ImportError:
+    bindings = _bindings()
+    return None if bindings is None else bindings.tokenizer_for_encoding(encoding)
+
+
+def _bindings() -> Any:
+    """The binding within the package, without the package.
+
+    Its public Encoding refuses texts above 200,000 tokens, and importing it reads all ranks into Python first:
+    a second of the first call, and 60 MB, for nothing that is used here.
+    """
+    if _BINDINGS in sys.modules:
+        return sys.modules[_BINDINGS]
+    package = importlib.util.find_spec("bpe_openai")
+    places = None if package is None else package.submodule_search_locations
+    spec = None if places is None else PathFinder.find_spec(_BINDINGS, list(places))
+    if spec is None or spec.loader is None:
         return None
-    return bindings.tokenizer_for_encoding(encoding)
+    module = importlib.util.module_from_spec(spec)
+    # Whoever imports the package later finds it there: it cannot be loaded twice.
+    sys.modules[_BINDINGS] = module
+    try:
+        spec.loader.exec_module(module)
+    except ImportError:
+        del sys.modules[_BINDINGS]
+        return None
+    return module
