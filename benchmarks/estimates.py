@@ -65,7 +65,7 @@ def measure(quick: bool) -> dict[str, Any]:
         text = text_of(size)
         body = chat(text)
         rounds = 1 if quick else max(3, 200_000 // size)
-        works = {
+        works: dict[str, Callable[[], Any]] = {
             "tiktoken_ms": partial(reference.tokens, text),
             "count_ms": partial(estimate.count_text, text, MODEL),
             "estimate_ms": partial(estimate.openai_chat, body),

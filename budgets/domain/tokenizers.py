@@ -42,7 +42,7 @@ def tokenizer_of(model: str) -> str:
     """
     name = _DATE.sub("", model.lower()).rsplit("/", 1)[-1].rsplit("anthropic.", 1)[-1]
     if "claude" in name:
-        found = _CLAUDE_VERSION.search(name)
+        found = _CLAUDE_VERSION.search(name, name.find("claude"))
         early = found is not None and (int(found[1]), int(found[2] or 0)) <= (4, 6)
         return CLAUDE if early else CLAUDE_LATE
     if name.startswith(("gemini", "gemma")):

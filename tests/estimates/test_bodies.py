@@ -15,6 +15,7 @@ from noburn_sdk import InvalidRequestError, estimate
 from noburn_sdk.estimate import media
 
 from benchmarks import reference
+from budgets.domain.tokenizers import CLAUDE_LATE, tokenizer_of
 from tests.estimates.texts import anything, values
 
 LONG = settings(max_examples=150, deadline=None)
@@ -190,6 +191,7 @@ class TestNames:
     )
     def test_reads_a_claudes_generation_behind_whatever_stands_before_it(self, model: str) -> None:
         assert estimate.count_text("hello " * 99 + "hello", model) == 185
+        assert tokenizer_of(model) == CLAUDE_LATE
 
 
 class TestOptions:
