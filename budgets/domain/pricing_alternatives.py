@@ -39,15 +39,17 @@ def alternatives(
 ) -> list[Alternative]:
     """Returns models of a provider whose bound for this call is at most `at_most_nano`, dearest first.
 
-    The dearest that fits comes first since it is the nearest to what was asked for. Left out are models
-    that are deprecated, free, not priced at that time, too small for the call, or not for text (priced by
-    speech, pictures, hours or a fee for each request), and those that `allowed` refuses. `rates_of` gives a
-    model's rates where they are not the book's own.
+    The dearest that fits comes first since it is the nearest to what was asked for. Left out are models that the
+    provider is not known to offer under that name, deprecated, free, not priced at that time, too small for the
+    call, or not for text (priced by speech, pictures, hours or a fee for each request), and those that `allowed`
+    refuses. `rates_of` gives a model's rates where they are not the book's own.
     """
     fits: list[Alternative] = []
     for model in book.models(provider):
         entry = model.entry
-        if entry.deprecated or (entry.context_window or input_tokens + 1) <= input_tokens:
+        if not entry.offered or entry.deprecated:
+            continue
+        if entry.context_window is not None and entry.context_window <= input_tokens:
             continue
         rates = rates_of(model, at)
         if rates is None or not _writes_text(rates) or (allowed is not None and not allowed(entry.model)):

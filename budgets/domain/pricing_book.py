@@ -53,13 +53,17 @@ class PriceEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class ModelEntry(msgspec.Struct, frozen=True, array_like=True):
-    """One model of a provider, with the pattern that recognises its other names, and its prices."""
+    """One model of a provider, with the pattern that recognises its other names, and its prices.
+
+    Only what is `offered` is known to be sold by that provider under that very name.
+    """
 
     model: str
     pattern: Pattern | None
     deprecated: bool
     context_window: int | None
     prices: tuple[PriceEntry, ...]
+    offered: bool = True
 
 
 class ProviderEntry(msgspec.Struct, frozen=True, array_like=True):

@@ -12,7 +12,7 @@ from budgets.models.budgets import (
 )
 from budgets.models.learned import LearnedEstimate
 from budgets.models.price_overrides import PriceOverride, PriceProposal, ProposalState
-from budgets.models.prices import PriceBookVersion, PriceModel, PriceProvider, PriceRow
+from budgets.models.prices import PriceBookVersion, PriceImport, PriceModel, PriceProvider, PriceRow
 
 __all__ = [
     "LIMIT_MAX",
@@ -25,6 +25,7 @@ __all__ = [
     "OnExpiry",
     "PolicySnapshot",
     "PriceBookVersion",
+    "PriceImport",
     "PriceModel",
     "PriceOverride",
     "PriceProposal",

@@ -84,6 +84,7 @@ class PriceProposal(models.Model):
     """A price that somebody wants in the book. Approving it appends a row there; nothing else changes the book by it.
 
     `price` is USD for one unit. `new_model` allows a model that the provider did not have. Global, as the book is.
+    One that an import made also holds what the book and both sources said when it was made, as far as they said it.
     """
 
     id = models.UUIDField(primary_key=True, default=fresh_id, editable=False)
@@ -96,6 +97,9 @@ class PriceProposal(models.Model):
     effective_from = models.DateTimeField()
     source = models.CharField(max_length=300)
     new_model = models.BooleanField(default=False)
+    book_price = models.DecimalField(max_digits=20, decimal_places=12, null=True, blank=True)
+    genai_price = models.DecimalField(max_digits=20, decimal_places=12, null=True, blank=True)
+    litellm_price = models.DecimalField(max_digits=20, decimal_places=12, null=True, blank=True)
     proposed_by = models.CharField(max_length=200)
     proposed_at = models.DateTimeField()
     state = models.CharField(max_length=16, choices=ProposalState, default=ProposalState.PROPOSED)

@@ -11,6 +11,8 @@ from django.contrib.postgres.fields import ArrayField, DateTimeRangeField, Integ
 from django.db import models
 from django.db.models.functions import Now
 
+from tenants.models.base import fresh_id
+
 
 class TimeRange(models.Func):
     """tstzrange(effective_from, effective_to): half-open, unbounded when there is no end."""
@@ -51,7 +53,10 @@ class PriceProvider(models.Model):
 
 
 class PriceModel(models.Model):
-    """A model of a provider. `position` orders the patterns, `pattern` recognises the model's other names."""
+    """A model of a provider. `position` orders the patterns, `pattern` recognises the model's other names.
+
+    `offered` says that the provider is known to sell it under this very name, so that a refusal may suggest it.
+    """
 
     id = models.BigAutoField(primary_key=True)
     provider = models.ForeignKey(
@@ -62,6 +67,7 @@ class PriceModel(models.Model):
     pattern = models.JSONField(null=True)
     context_window = models.BigIntegerField(null=True)
     deprecated = models.BooleanField(default=False)
+    offered = models.BooleanField(default=True, db_default=True)
 
     class Meta:
         db_table = "price_models"
@@ -148,3 +154,20 @@ class PriceBookVersion(models.Model):
 
     def __str__(self) -> str:
         return f"version {self.version}"
+
+
+class PriceImport(models.Model):
+    """One run of `manage.py prices import`: which sources it read, and what it found and did. Only appended."""
+
+    id = models.UUIDField(primary_key=True, default=fresh_id, editable=False)
+    actor = models.CharField(max_length=200)
+    ran_at = models.DateTimeField()
+    sources = models.CharField(max_length=300)
+    found = models.JSONField()
+
+    class Meta:
+        db_table = "price_imports"
+        indexes = [models.Index(fields=["ran_at", "id"], name="price_imports_by_time")]
+
+    def __str__(self) -> str:
+        return f"{self.sources} at {self.ran_at.isoformat()}"

@@ -10,7 +10,7 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 
 from budgets.models import PriceModel, PriceProposal, PriceProvider, ProposalState
-from budgets.services.prices import BadPrice, NewPrice, add_price
+from budgets.services.prices import BadPrice, NewPrice, add_price, first_start
 from noburn.kit import ids
 from noburn.kit.problems import FieldError, Invalid, Missing
 
@@ -104,8 +104,9 @@ def propose(*, proposal: NewProposal, actor: str, now: datetime) -> PriceProposa
 def approve(*, proposal_id: UUID, actor: str, now: datetime) -> PriceProposal:
     """Appends the proposed price to the book, ending the open one where it starts, and returns the decided proposal.
 
-    A start that has passed meanwhile becomes now: calls were priced without it. Raises ProposalNotFound, and
-    InvalidProposal when it was decided already or the book does not take the price.
+    A start that has passed meanwhile becomes now, and a minute from now where the price ends another: calls were
+    priced without it. Raises ProposalNotFound, and InvalidProposal when it was decided already or the book does not
+    take the price.
     """
     with transaction.atomic():
         proposal = _undecided(proposal_id)
@@ -118,7 +119,15 @@ def approve(*, proposal_id: UUID, actor: str, now: datetime) -> PriceProposal:
                     unit=proposal.unit,
                     tier_start=proposal.tier_start,
                     price=proposal.price,
-                    effective_from=max(proposal.effective_from, now),
+                    effective_from=first_start(
+                        provider=proposal.provider,
+                        model=proposal.model,
+                        variant=proposal.variant,
+                        unit=proposal.unit,
+                        tier_start=proposal.tier_start,
+                        wanted=proposal.effective_from,
+                        now=now,
+                    ),
                     source=proposal.source,
                     checked_at=now,
                 ),

@@ -7,6 +7,7 @@ time is split at each start date and each time of day that it names, and asked w
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
@@ -37,6 +38,8 @@ SEED_LOCK: Final = 420021
 _UNIT_OF_KEY: Final[dict[str, tuple[str, int]]] = {
     unit["price_key"]: (name, unit["per"]) for name, unit in unit_data.items()
 }
+
+_ROUTERS_NAME: Final = re.compile(r":[a-z]+$", re.ASCII)
 
 Key = tuple[str, str, int]
 Window = tuple[int, int, Decimal]
@@ -74,13 +77,35 @@ def seed_prices() -> SeedReport:
     book's stands and the model is named in `kept`. Patterns, positions and deprecations follow the package.
     """
     with transaction.atomic():
-        with connection.cursor() as cursor:
-            # Two seeds at once would both see the rows missing and then fail on each other's.
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [SEED_LOCK])
-        providers = _seed_providers()
-        models, ids = _seed_models()
+        providers, models, ids = seed_names()
         prices, unpriced, kept = _seed_rows(ids)
     return SeedReport(providers, models, prices, tuple(unpriced), tuple(kept))
+
+
+def seed_names() -> tuple[int, int, dict[tuple[str, str], int]]:
+    """Brings the book's providers and models up to the package's, without any price; inside a transaction.
+
+    Returns how many providers and models were added or updated, and the ids of all models by provider and name.
+    Whoever changes the book from the package comes here first, and so one after the other.
+    """
+    with connection.cursor() as cursor:
+        # Two seeds at once would both see the rows missing and then fail on each other's.
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [SEED_LOCK])
+    providers = _seed_providers()
+    models, ids = _seed_models()
+    return providers, models, ids
+
+
+def is_borrowed(provider: str, model: genai.ModelInfo) -> bool:
+    """Whether the package lists a model under its maker by what OpenRouter charges for it, and not as sold there.
+
+    Open weights such as gpt-oss cannot be bought from openai. Names such as `gpt-4o:extended` are OpenRouter's own.
+    """
+    comment = (model.price_comments or "").lower()
+    return provider != "openrouter" and (
+        comment.startswith(("imported from openrouter", "seen on openrouter"))
+        or _ROUTERS_NAME.search(model.id) is not None
+    )
 
 
 def _seed_providers() -> int:
@@ -106,7 +131,7 @@ def _seed_providers() -> int:
 
 
 def _seed_models() -> tuple[int, dict[tuple[str, str], int]]:
-    fields = ["position", "pattern", "context_window", "deprecated"]
+    fields = ["position", "pattern", "context_window", "deprecated", "offered"]
     known = {(model.provider_id, model.model): model for model in PriceModel.objects.order_by("pk")}
     wanted = [
         PriceModel(
@@ -116,6 +141,9 @@ def _seed_models() -> tuple[int, dict[tuple[str, str], int]]:
             pattern=pattern_json(model.match),
             context_window=model.context_window,
             deprecated=bool(model.deprecated),
+            # What a second source did not find there stays marked: `price_offers` looks again.
+            offered=not is_borrowed(provider.id, model)
+            and ((found := known.get((provider.id, model.id))) is None or found.offered),
         )
         for provider in data.providers
         for position, model in enumerate(provider.models)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Final
 
 from django.db import IntegrityError, connection, transaction
 from django.db.models import Q
@@ -15,6 +16,13 @@ from budgets.domain.pricing_rates import FEE_UNITS, MAX_COUNT, UNITS
 from budgets.models import PriceModel, PriceProvider, PriceRow
 from budgets.stores.postgres.prices import BOOK_SQL, VERSION_SQL, book_of
 from noburn.kit.money import BadAmount, rate_to_pico
+
+LEAD: Final = timedelta(minutes=1)
+"""How long before it begins a price is in the book that takes another's place: each gateway has read it by then.
+
+A gateway asks every five seconds whether the book has changed. Were a dearer price in force at once, calls that were
+held meanwhile would cost more than was held for them.
+"""
 
 
 class BadPrice(ValueError):
@@ -153,6 +161,26 @@ def add_price(
         if standing is None:
             raise
         raise PriceOverlap(standing) from None
+
+
+def first_start(
+    *, provider: str, model: str, variant: str, unit: str, tier_start: int, wanted: datetime, now: datetime
+) -> datetime:
+    """Returns when a price can begin that is wanted from a time on, which may have passed: now at the earliest.
+
+    One that ends another's begins in LEAD at the earliest.
+    """
+    starts = max(wanted, now)
+    standing = PriceRow.objects.filter(
+        price_model__provider_id=provider,
+        price_model__model=model,
+        variant=variant,
+        unit=unit,
+        tier_start=tier_start,
+        effective_from__lte=starts,
+        effective_to__isnull=True,
+    )
+    return max(starts, now + LEAD) if standing.exists() else starts
 
 
 def close_price(*, price_id: int, at: datetime, now: datetime) -> PriceRow:
