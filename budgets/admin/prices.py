@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from django.contrib import admin
@@ -10,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter, RangeDateTimeFilter
 from unfold.decorators import display
 
-from budgets.models import PriceModel, PriceOverride, PriceProposal, PriceProvider, PriceRow
+from budgets.models import PriceImport, PriceModel, PriceOverride, PriceProposal, PriceProvider, PriceRow
 from budgets.services.price_proposals import approve, reject
 from noburn.kit.clock import utc_now
 from noburn.kit.money import pico_to_usd, rate_to_pico
@@ -28,9 +29,9 @@ class PriceProviderAdmin(ReadOnlyAdmin):
 
 @admin.register(PriceModel)
 class PriceModelAdmin(ReadOnlyAdmin):
-    list_display = ("model", "provider", "context_window", "deprecated", "position")
+    list_display = ("model", "provider", "context_window", "offered", "deprecated", "position")
     list_select_related = ("provider",)
-    list_filter = (("provider", AutocompleteSelectFilter), "deprecated")
+    list_filter = (("provider", AutocompleteSelectFilter), "offered", "deprecated")
     search_fields = ("model", "=provider__id")
     ordering = ("provider_id", "position", "pk")
 
@@ -90,22 +91,79 @@ class PriceOverrideAdmin(ReadOnlyAdmin):
     ordering = ("-pk",)
 
 
+def _million(price: Decimal | None) -> str:
+    """USD for a million units, or a dash where a source says nothing."""
+    return "–" if price is None else pico_to_usd(rate_to_pico(price, field="price"), units=MILLION)
+
+
+class FromImportFilter(admin.SimpleListFilter):
+    """What an import laid before the operators, or what a person did."""
+
+    title = "from"
+    parameter_name = "from"
+
+    def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
+        return [("sources", "Sources that disagree"), ("import", "Any import"), ("person", "A person")]
+
+    def queryset(self, request: Any, queryset: Any) -> Any:
+        match self.value():
+            case "sources":
+                return queryset.filter(genai_price__isnull=False, litellm_price__isnull=False)
+            case "import":
+                return queryset.filter(genai_price__isnull=False)
+            case "person":
+                return queryset.filter(genai_price__isnull=True)
+            case _:
+                return queryset
+
+
+@admin.register(PriceImport)
+class PriceImportAdmin(ReadOnlyAdmin):
+    """Which sources were read, when, and what came of it."""
+
+    list_display = ("ran_at", "sources", "actor", "appended", "proposed")
+    list_filter = (("ran_at", RangeDateTimeFilter),)
+    ordering = ("-ran_at", "-pk")
+
+    @display(description="Appended")
+    def appended(self, done: PriceImport) -> int:
+        return int(done.found.get("appended", 0))
+
+    @display(description="Proposed")
+    def proposed(self, done: PriceImport) -> int:
+        return int(done.found.get("proposed", 0))
+
+
 @admin.register(PriceProposal)
 class PriceProposalAdmin(ReadOnlyAdmin):
     """Prices that wait for an operator: approving one appends a row to the book."""
 
     list_display = (
-        "model", "provider", "variant", "unit", "per_million", "effective_from", "source", "shown_state", "proposed_by",
+        "model", "provider", "variant", "unit", "per_million", "in_the_book", "by_genai", "by_litellm",
+        "effective_from", "source", "shown_state", "proposed_by",
     )  # fmt: skip
-    list_filter = (("state", ChoicesDropdownFilter),)
-    readonly_fields = ("per_million", "shown_state")
+    list_filter = (("state", ChoicesDropdownFilter), FromImportFilter)
+    readonly_fields = ("per_million", "in_the_book", "by_genai", "by_litellm", "shown_state")
     search_fields = ("=provider", "=model", "=unit", "=proposed_by")
+    search_help_text = "Exactly a provider, model, unit or who proposed it."
     ordering = ("-pk",)
     actions = ("approve", "reject")
 
     @display(description="USD a million")
     def per_million(self, proposal: PriceProposal) -> str:
-        return pico_to_usd(rate_to_pico(proposal.price, field="price"), units=MILLION)
+        return _million(proposal.price)
+
+    @display(description="In the book")
+    def in_the_book(self, proposal: PriceProposal) -> str:
+        return _million(proposal.book_price)
+
+    @display(description="genai-prices")
+    def by_genai(self, proposal: PriceProposal) -> str:
+        return _million(proposal.genai_price)
+
+    @display(description="LiteLLM")
+    def by_litellm(self, proposal: PriceProposal) -> str:
+        return _million(proposal.litellm_price)
 
     @display(description="State", label={"proposed": "info", "approved": "success", "rejected": "plain"})
     def shown_state(self, proposal: PriceProposal) -> str:

@@ -148,7 +148,8 @@ class _Planner:
             additions += self._price(where, segments, rows)
         active = {(p.variant, p.unit, p.tier_start) for p in in_force(standing, starts)}
         wanted = {(p.variant, p.unit, p.tier_start) for p in in_force(coming, starts)}
-        plan.counts["only in the book"] += len(active - wanted)
+        if alone := active - wanted:
+            plan.counts["only in the book"] += len(alone)
         plan.additions += self._whole(f"{provider}/{name}", additions, active, wanted)
 
     def _whole(

@@ -45,7 +45,7 @@ def comparison_lines(
 ) -> Iterator[str]:
     """Counts by provider, each disagreement, and on demand what only one of them has."""
     titles = ("models", "agree", "implied", "disagree", "zero", "only here", "only there")
-    yield f"{own} and {other}; a difference is more than {tolerance * 100:f} %"
+    yield f"{own} and {other}; a difference is more than {(tolerance * 100).normalize():f} %"
     yield f"{'':<16}" + "".join(f"{title:>11}" for title in titles)
     total = [0] * len(titles)
     for provider, counts in comparison.counts().items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -14,7 +15,7 @@ from budgets.domain.pricing_book import PriceBook
 from budgets.domain.pricing_differences import TOLERANCE, Comparison, compare
 from budgets.domain.pricing_import import Addition, Decisions, Plan, Proposal, Where, plan_import
 from budgets.models import PriceImport, PriceProposal, PriceRow, ProposalState
-from budgets.services.price_offers import mark_offered
+from budgets.services.price_offers import mark
 from budgets.services.price_seed import BATCH, seed_names
 from budgets.services.price_sources import MapFile, package_book, package_name, page_of
 from budgets.services.prices import LEAD, price_book
@@ -57,7 +58,7 @@ def import_prices(
         raise ValueError("prices must not begin in the past: calls were priced without them")
     package = package or package_book()
     with transaction.atomic():
-        seed_names()
+        *_, models = seed_names()
         comparison = compare(package, map_file.prices, at=begins, tolerance=tolerance, providers=providers)
         plan = plan_import(
             price_book(),
@@ -69,9 +70,9 @@ def import_prices(
             tolerance=tolerance,
         )
         sources = f"{package_name()} and {map_file.name}"
-        _append(plan.additions, map_file, now)
+        _append(plan.additions, models, map_file, now)
         _propose(plan.proposals, map_file, actor, now)
-        offers = mark_offered(prices=map_file.prices, now=now)
+        offers = mark(prices=map_file.prices, now=now)
         if not dry_run:
             PriceImport.objects.create(
                 id=ids.new_uuid(now),
@@ -121,7 +122,9 @@ def _decisions() -> Decisions:
     return Decisions(frozenset(rows.values_list("pk", flat=True)), frozenset(refused), waiting)
 
 
-def _append(additions: list[Addition], map_file: MapFile, now: datetime) -> None:
+def _append(
+    additions: list[Addition], models: Mapping[tuple[str, str], int], map_file: MapFile, now: datetime
+) -> None:
     ends: dict[datetime, list[int]] = {}
     for addition in additions:
         if addition.closes is not None:
@@ -129,8 +132,8 @@ def _append(additions: list[Addition], map_file: MapFile, now: datetime) -> None
     for at, rows in sorted(ends.items()):
         PriceRow.objects.filter(pk__in=rows, effective_to__isnull=True).update(effective_to=at)
     if not additions:
+        # The book's version rises with every statement that inserts, also with one that inserts nothing.
         return
-    *_, models = seed_names()
     PriceRow.objects.bulk_create(
         [
             PriceRow(

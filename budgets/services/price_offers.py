@@ -13,7 +13,14 @@ from budgets.services.price_seed import is_borrowed, seed_names
 
 
 def mark_offered(*, prices: PriceMap, now: datetime) -> int:
-    """Compares the package's models with the map's names and returns how many were marked or unmarked.
+    """Compares the package's models with the map's names and returns how many were marked or unmarked."""
+    with transaction.atomic():
+        seed_names()
+        return mark(prices=prices, now=now)
+
+
+def mark(*, prices: PriceMap, now: datetime) -> int:
+    """Does what `mark_offered` does, after `seed_names` and in its transaction.
 
     Where the map knows a seller, only what it lists under exactly that name, and not as retired, is offered: a name
     that only a pattern recognises may be one that the provider does not take. Models that people added stay offered.
@@ -30,16 +37,14 @@ def mark_offered(*, prices: PriceMap, now: datetime) -> int:
         for provider in data.providers
         for model in provider.models
     }
-    with transaction.atomic():
-        seed_names()
-        changed: dict[bool, list[int]] = {True: [], False: []}
-        for pk, provider, name, offered in PriceModel.objects.order_by("pk").values_list(
-            "pk", "provider_id", "model", "offered"
-        ):
-            if (to := wanted.get((provider, name), offered)) != offered:
-                changed[to].append(pk)
-        for offered, models in changed.items():
-            # The book's version rises with every statement, whether or not it finds a row.
-            if models:
-                PriceModel.objects.filter(pk__in=models).update(offered=offered)
+    changed: dict[bool, list[int]] = {True: [], False: []}
+    for pk, provider, name, offered in PriceModel.objects.order_by("pk").values_list(
+        "pk", "provider_id", "model", "offered"
+    ):
+        if (to := wanted.get((provider, name), offered)) != offered:
+            changed[to].append(pk)
+    for offered, models in changed.items():
+        # The book's version rises with every statement, whether or not it finds a row.
+        if models:
+            PriceModel.objects.filter(pk__in=models).update(offered=offered)
     return sum(map(len, changed.values()))

@@ -38,7 +38,7 @@ from budgets.services.price_proposals import (
     reject,
 )
 from budgets.services.price_seed import seed_prices
-from budgets.services.prices import price_book
+from budgets.services.prices import LEAD, price_book
 from noburn.kit import ids
 from tenants.models import AuditEntry
 from tests.tenants.cast import ACTOR, NOW, Cast, make_cast, unique
@@ -527,6 +527,12 @@ class TestPriceProposals:
         assert row is not None
         assert row.effective_from == NOW + DAY
 
+    def test_begin_a_minute_later_where_they_end_another(self, provider: str) -> None:
+        approve(proposal_id=proposed(provider).pk, actor=ACTOR, now=NOW)
+        row = approve(proposal_id=proposed(provider, price="0.5").pk, actor=ACTOR, now=NOW + DAY).price_row
+        assert row is not None
+        assert row.effective_from == NOW + DAY + LEAD
+
     def test_are_decided_once(self, provider: str) -> None:
         waiting = proposed(provider)
         assert reject(proposal_id=waiting.pk, actor=ACTOR, now=NOW, note="a typing error").note
@@ -537,7 +543,7 @@ class TestPriceProposals:
             approve(proposal_id=ids.new_uuid(NOW), actor=ACTOR, now=NOW)
 
     def test_stay_undecided_when_the_book_does_not_take_them(self, provider: str) -> None:
-        approve(proposal_id=proposed(provider).pk, actor=ACTOR, now=NOW)
+        approve(proposal_id=proposed(provider, effective_from=NOW + DAY).pk, actor=ACTOR, now=NOW)
         waiting = proposed(provider, effective_from=NOW)
         with pytest.raises(InvalidProposal, match="effective_from: overlaps"):
             approve(proposal_id=waiting.pk, actor=ACTOR, now=NOW)
