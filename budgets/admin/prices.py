@@ -93,7 +93,7 @@ class PriceOverrideAdmin(ReadOnlyAdmin):
 
 def _million(price: Decimal | None) -> str:
     """USD for a million units, or a dash where a source says nothing."""
-    return "–" if price is None else pico_to_usd(rate_to_pico(price, field="price"), units=MILLION)
+    return "-" if price is None else pico_to_usd(rate_to_pico(price, field="price"), units=MILLION)
 
 
 class FromImportFilter(admin.SimpleListFilter):

@@ -63,6 +63,7 @@ TOPICS: tuple[tuple[str, tuple[Item, ...]], ...] = (
             ("Models", "smart_toy", "budgets.pricemodel"),
             ("Providers", "cloud", "budgets.priceprovider"),
             ("Proposals", "rule", "budgets.priceproposal"),
+            ("Price imports", "sync_alt", "budgets.priceimport"),
             ("Tenants' own prices", "percent", "budgets.priceoverride"),
         ),
     ),

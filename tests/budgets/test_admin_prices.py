@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from decimal import Decimal
 
@@ -10,7 +11,7 @@ from django.contrib.admin.models import LogEntry
 from django.test import Client
 from django.urls import reverse
 
-from budgets.models import PriceProposal, PriceRow
+from budgets.models import PriceImport, PriceProposal, PriceRow
 from budgets.services.price_proposals import NewProposal, propose
 from budgets.services.price_seed import seed_prices
 from noburn.kit.clock import utc_now
@@ -83,3 +84,35 @@ class TestProposals:
         decide(staff("budgets.view_priceproposal"), proposal, "approve", confirmed="yes")
         proposal.refresh_from_db()
         assert proposal.state == "proposed"
+
+
+class TestSources:
+    def test_stand_beside_each_other_with_what_the_book_says(self, proposal: PriceProposal) -> None:
+        now = utc_now()
+        disputed = PriceProposal.objects.create(
+            provider="openai", model=unique("model"), unit="input_tokens", price=Decimal("0.000003"),
+            effective_from=now, source="litellm 1.106.2, m", proposed_by="command:prices import", proposed_at=now,
+            book_price=Decimal("0.0000015"), genai_price=Decimal("0.00000175"), litellm_price=Decimal("0.000003"),
+        )  # fmt: skip
+        operator = superuser()
+        page = operator.get(
+            reverse("admin:budgets_priceproposal_changelist"), {"from": "sources", "q": disputed.model}
+        ).content.decode()
+        cells = re.findall(r"field-(in_the_book|by_genai|by_litellm)\b.*?>\s*([0-9.]+)\s*<", page, re.DOTALL)
+        assert dict(cells) == {"in_the_book": "1.5", "by_genai": "1.75", "by_litellm": "3"}
+        others = operator.get(
+            reverse("admin:budgets_priceproposal_changelist"), {"from": "sources", "q": proposal.model}
+        ).content.decode()
+        assert f"/{proposal.pk}/" not in others
+
+    def test_and_what_came_of_reading_them_are_a_page(self) -> None:
+        name = unique("litellm")
+        PriceImport.objects.create(
+            actor="command:prices import",
+            ran_at=utc_now(),
+            sources=name,
+            found={"appended": 17, "proposed": 4},
+        )
+        page = superuser().get(reverse("admin:budgets_priceimport_changelist")).content.decode()
+        assert name in page
+        assert re.search(r"field-appended\b[^>]*>\s*17\b", page)

@@ -157,7 +157,7 @@ class TestPlan:
         assert (added(found), proposed(found), found.withheld) == ([], [(CACHE, 11)], ["openai/m"])
 
     def test_leaves_what_a_person_decided(self) -> None:
-        by_person = {"rows": frozenset({1})}
+        by_person: dict[str, Any] = {"rows": frozenset({1})}
         assert plan(both(90, 200), both(100, 200), **by_person).empty
         assert plan(both(90, 200), both(100, 200), quoted(150, 200), **by_person).empty
         # Both sources against a person: that is for a person.
@@ -338,12 +338,13 @@ class TestOffers:
         assert self.offered("anthropic/claude-sonnet-5", "openrouter")
 
     def test_are_what_the_map_lists_by_that_name_and_not_as_retired(self) -> None:
+        price: dict[str, Any] = {"input_cost_per_token": 1}
         listed = map_file(
             **{
-                MINI: {"input_cost_per_token": 1},
-                "gpt-4": {"input_cost_per_token": 1, "deprecation_date": "2026-11-22"},
-                "gpt-4.1": {"input_cost_per_token": 1, "deprecation_date": "2026-11-23"},
-                "gpt-oss-20b": {"input_cost_per_token": 1},
+                MINI: price,
+                "gpt-4": {**price, "deprecation_date": "2026-11-22"},
+                "gpt-4.1": {**price, "deprecation_date": "2026-11-23"},
+                "gpt-oss-20b": price,
             }
         )
         assert mark_offered(prices=listed.prices, now=NOW) > 50

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import zipfile
 from datetime import date
 from pathlib import Path
@@ -14,7 +15,6 @@ from hypothesis import strategies as st
 
 from budgets.domain import pricing_litellm
 from budgets.domain.pricing_litellm import BadMap, MapEntry, PriceMap, parse_map
-from budgets.services import price_sources
 from budgets.services.price_sources import MAP_IN_WHEEL, MapNotFound, read_map
 
 
@@ -226,7 +226,7 @@ class TestReadMap:
         broken.write_bytes(b"{")
         with pytest.raises(BadMap, match=r"broken\.json is not JSON"):
             read_map(broken)
-        monkeypatch.setattr(price_sources.sys, "prefix", str(tmp_path))
+        monkeypatch.setattr(sys, "prefix", str(tmp_path))
         with pytest.raises(MapNotFound, match="make setup"):
             read_map()
 
