@@ -42,7 +42,7 @@ ERRORS: Final = frozenset({Kind.OVERLAP, Kind.UNUSABLE, Kind.HALF})
 MEANING: Final[Mapping[Kind, str]] = {
     Kind.OVERLAP: "two prices of the same thing at once",
     Kind.UNUSABLE: "prices that cannot be used together, so the model has none",
-    Kind.HALF: "a price for input or output alone, of a model that has both in a variant or had them before",
+    Kind.HALF: "input or output without a standard price, though it has one in a variant or at another time",
     Kind.GAP: "a time without a price between two prices",
     Kind.UNPRICED: "models without a price in force",
     Kind.FREE: "prices of zero",
