@@ -90,7 +90,7 @@ def price(*, field: str) -> migrations.AddField:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("budgets", "0009_closed_partitions")]
+    dependencies = [("budgets", "0011_bounded_sums")]
 
     operations = [
         migrations.AddField("pricemodel", "offered", models.BooleanField(default=True, db_default=True)),
