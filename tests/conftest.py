@@ -54,7 +54,6 @@ _read_settings()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "real_db: commits for real; nothing is rolled back or flushed")
-    config.addinivalue_line("markers", "soak: takes minutes; run by `make soak`, left out of `make test`")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

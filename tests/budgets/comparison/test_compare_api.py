@@ -42,7 +42,8 @@ class TestCompare:
         assert answer.status == 200, answer
         (item,) = answer["items"]
         example: dict[str, Any] = EXAMPLE
-        # Two calls of 20,000 tokens at .075, 500 at .15, and 300 at .60 together; on Haiku at .10, 1 and 5 USD for a million.
+        # Two calls of 20,000 tokens at .075, 500 at .15, and 300 at .60 together; on Haiku at .10, 1 and 5 USD
+        # for a million.
         assert item == example["items"][0]
         assert answer["totals"] == {name: value for name, value in item.items() if name != "group"}
         assert answer["candidates"] == example["candidates"]
