@@ -89,6 +89,11 @@ def transition(state: HoldState, wanted: HoldState, *, same_usage: bool) -> Step
     return TRANSITIONS[state, wanted]
 
 
+def reratable(state: HoldState, *, revision: int, seen: int) -> bool:
+    """Say whether a call may get another cost: it is settled, and nothing happened to it since it was seen."""
+    return state is HoldState.SETTLED and revision == seen
+
+
 def verdict(*, chunk: int, used: int, held: int, parent_free: int, need: int) -> Verdict:
     """Say whether `need` fits one counter as Redis sees it.
 

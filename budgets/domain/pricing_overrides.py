@@ -51,6 +51,10 @@ class TenantPrices:
         """Whether a negotiated price of this id is among them, whether or not it is in force."""
         return override in self._by_id
 
+    def named(self, override: str) -> PriceOverrideRule | None:
+        """Returns the negotiated price of this id, whether or not it is in force; None if there is none."""
+        return self._by_id.get(override)
+
     def in_force(self, at: datetime) -> dict[str, PriceOverrideRule]:
         """Returns those in force at a time, by id."""
         return {name: rule for name, rule in self._by_id.items() if _holds(rule, at)}
@@ -110,7 +114,7 @@ class TenantPrices:
         The model that was asked for, by whatever name the provider reports it, is priced by what the hold names,
         overrides that began or ended since notwithstanding. Another model is priced as of `at`.
         """
-        rule = self._by_id.get(override_of(price_name))
+        rule = self.named(override_of(price_name))
         wanted = book.find(provider or None, asked)
         if reported and reported.lower() != asked.lower():
             answered = book.find(provider or None, reported)

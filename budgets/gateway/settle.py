@@ -12,10 +12,11 @@ from uuid import UUID
 import msgspec
 
 from budgets.domain.authorization import NOT_OURS, Hold, InvalidAuthorization, Keyring
-from budgets.domain.pricing import PricingError, check_usage, cost_nano
+from budgets.domain.pricing import PricingError, check_usage
 from budgets.domain.pricing_book import PriceBook
 from budgets.domain.pricing_overrides import TenantPrices, override_of
-from budgets.domain.pricing_rates import BadUsage, Rates, UnpricedUnit, Usage
+from budgets.domain.pricing_rates import BadUsage, Rates, Usage
+from budgets.domain.pricing_settled import CostOrigin, settled_cost, settled_rates
 from budgets.gateway.wire import Settle, SettleBatch, Void, ignored, read, read_object
 from budgets.services.dataplane import StorageUnavailable
 from budgets.services.resolutions import (
@@ -142,11 +143,16 @@ def report_of(
         check_usage(usage)
         if request.cost_usd is not None:
             cost = from_usd(request.cost_usd, field="cost_usd")
+            origin = CostOrigin.TOLD
         elif (rates := _rates(request, hold, book, prices, at)) is not None:
-            cost = _cost(rates, usage, body.cost_nano, warnings)
+            cost, unpriced = settled_cost(rates, usage, held_nano=body.cost_nano)
+            origin = CostOrigin.PRICED
+            if unpriced is not None:
+                warnings.append(f"{unpriced}: at least the hold was posted")
         else:
             # No price then and none now: the caller's own estimate stands until somebody sends cost_usd.
             cost, warnings = body.cost_nano, ["no price is known: the estimate of the pre-flight was posted"]
+            origin = CostOrigin.ESTIMATED
     except BadAmount as error:
         raise _bad("cost_usd", str(error)) from error
     except BadUsage as error:
@@ -165,6 +171,7 @@ def report_of(
         # A cost without counts leaves the tokens unknown: all that were held stand, as for a presumption.
         tokens=(usage.input_tokens + usage.output_tokens) if seen else presumption(hold).tokens,
         requests=1,
+        origin=origin,
         usage=usage,
         reported_model=request.model,
         outcome=request.outcome,
@@ -180,30 +187,16 @@ def _bad(field: str, message: str) -> ProblemError:
 def _rates(
     request: Settle, hold: Hold, book: PriceBook, prices: TenantPrices | None, at: datetime
 ) -> Rates | None:
-    """The rates of the model that answered, if it is known, else of the one that was asked for."""
     body = hold.body
-    if prices is not None:
-        own = prices.settled(
-            book, body.price_id, provider=body.provider, asked=body.model, reported=request.model, at=at
-        )
-        if own is not None:
-            return own
-    for model in (request.model, body.model):
-        if model and isinstance(found := book.resolve(body.provider or None, model, at), Rates):
-            return found
-    dearest = book.dearest(body.provider or None, body.model, at)
-    return dearest if body.price_id and isinstance(dearest, Rates) else None
-
-
-def _cost(rates: Rates, usage: Usage, held_nano: int, warnings: list[str]) -> int:
-    """The cost of a usage. With a count that the book cannot price, at least the hold: never nothing, never lost."""
-    try:
-        return cost_nano(rates, usage)
-    except UnpricedUnit as error:
-        warnings.append(f"{error}: at least the hold was posted")
-        return max(
-            held_nano, cost_nano(rates, msgspec.structs.replace(usage, images=0, tool_calls={}, units={}))
-        )
+    return settled_rates(
+        book,
+        prices,
+        provider=body.provider,
+        asked=body.model,
+        reported=request.model,
+        price_name=body.price_id,
+        at=at,
+    )
 
 
 def answer(outcome: Outcome, warnings: list[str]) -> dict[str, Any]:

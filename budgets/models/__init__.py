@@ -13,6 +13,7 @@ from budgets.models.budgets import (
 from budgets.models.learned import LearnedEstimate
 from budgets.models.price_overrides import PriceOverride, PriceProposal, ProposalState
 from budgets.models.prices import PriceBookVersion, PriceImport, PriceModel, PriceProvider, PriceRow
+from budgets.models.reratings import Rerating, ReratingState
 
 __all__ = [
     "LIMIT_MAX",
@@ -32,4 +33,6 @@ __all__ = [
     "PriceProvider",
     "PriceRow",
     "ProposalState",
+    "Rerating",
+    "ReratingState",
 ]

@@ -18,6 +18,7 @@ import psycopg
 from budgets.domain.authorization import Hold
 from budgets.domain.policy import Metric
 from budgets.domain.pricing_rates import Usage
+from budgets.domain.pricing_settled import CostOrigin
 from budgets.services.epochs import EpochDirectory
 from budgets.services.grants import Grants
 from budgets.stores.postgres.money import MoneyStore, Row, StorageUnavailable
@@ -60,12 +61,16 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a caller says of a call: `usage` None and `cost_nano` None means that nothing was seen of it."""
+    """What a caller says of a call: `usage` None means that nothing was seen of it.
+
+    `origin` says whose word the cost of a settled call is; None for what has no cost of its own.
+    """
 
     state: str
     cost_nano: int
     tokens: int
     requests: int
+    origin: CostOrigin | None = None
     usage: Usage | None = None
     reported_model: str = ""
     outcome: str = "ok"
@@ -94,9 +99,19 @@ def void() -> Report:
     return Report("voided", 0, 0, 0, outcome="void")
 
 
-def _digest(report: Report) -> str:
-    told = [report.state, report.cost_nano, report.tokens, report.usage]
+def _digest(*told: object) -> str:
     return hashlib.blake2b(msgspec.json.encode(told), digest_size=16).hexdigest()
+
+
+def _digests(report: Report) -> tuple[str, str | None]:
+    """By what a repeated report is recognised: what its caller said, and no price, since prices change.
+
+    The second is how earlier releases recognised the same: by the cost, which they had reckoned themselves.
+    """
+    by_cost = _digest(report.state, report.cost_nano, report.tokens, report.usage)
+    if report.origin in (None, CostOrigin.TOLD):
+        return by_cost, None
+    return _digest(report.state, None, report.tokens, report.usage, report.reported_model), by_cost
 
 
 def _posted(hold: Hold, report: Report, *, rate: bool) -> list[int]:
@@ -112,6 +127,7 @@ def item_of(hold: Hold, report: Report) -> Row:
     """The row that `nb_resolve` takes; sql/resolve.sql tells its shape."""
     body = hold.body
     pairs = [(c, inc) for c, inc in zip(body.counters, hold.incarnations, strict=True) if not c.rate]
+    digest, older = _digests(report)
     month = datetime.fromtimestamp(hold.placed_ms / 1000, UTC).date().replace(day=1)
     return {
         "hold": body.hold_id,
@@ -121,7 +137,8 @@ def item_of(hold: Hold, report: Report) -> Row:
         "epoch": body.epoch_id,
         "state": report.state,
         "flags": list(report.flags),
-        "digest": _digest(report),
+        "digest": digest,
+        "older": older,
         "counters": [c.counter_id for c, _ in pairs],
         "incs": [inc for _, inc in pairs],
         "held": [c.amount for c, _ in pairs],
@@ -142,6 +159,7 @@ def item_of(hold: Hold, report: Report) -> Row:
         "model": body.model,
         "reported_model": report.reported_model,
         "price_id": body.price_id,
+        "origin": report.origin,
         "usage": report.usage,
         "outcome": report.outcome,
         "latency_ms": report.latency_ms,

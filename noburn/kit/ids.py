@@ -24,6 +24,7 @@ BUDGET_OVERRIDE: Final = "ovr"
 BUDGET_INCREASE: Final = "inc"
 PRICE_OVERRIDE: Final = "pov"
 PRICE_PROPOSAL: Final = "prp"
+RERATING: Final = "rrt"
 WEBHOOK_ENDPOINT: Final = "whe"
 ALERT_EMAIL: Final = "eml"
 ALERT: Final = "alr"
@@ -43,6 +44,7 @@ PREFIXES: Final = frozenset(
         BUDGET_INCREASE,
         PRICE_OVERRIDE,
         PRICE_PROPOSAL,
+        RERATING,
         WEBHOOK_ENDPOINT,
         ALERT_EMAIL,
         ALERT,

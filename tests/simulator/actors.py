@@ -238,3 +238,19 @@ def write_off(world: Any, host: Host, key: CounterKey, inc: int) -> Actor:
     done = yield (world.pg, "writeoff", key, inc)
     if done:
         yield from send(world, host, done[1])
+
+
+def rerate(world: Any, host: Host, holds: list[Any], factor: float) -> Actor:
+    """Preview settled calls, then give them their new costs; where no answer came, the item is applied again."""
+    items = []
+    for hold in holds:
+        seen = yield (world.pg, "preview", hold)
+        if seen is not ERROR:
+            new = tuple(round(cost * factor) for cost in seen[1])
+            items.append((hold, seen[0], seen[1], new))
+    for item in items:
+        for _ in range(3):
+            done = yield (world.pg, "rerate", *item)
+            if done is not ERROR:
+                yield from send(world, host, done[1])
+                break

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from budgets.domain.escrow import HoldState
+
 from . import actors
 from .redis import Redis
 from .rows import Budget
@@ -94,6 +96,16 @@ class Faults:
         if rows:
             self.count("write-offs asked for")
             self.start("operator", actors.write_off(self, self.sweeper, *self.rng.choice(rows)))
+
+    def rerate(self) -> None:
+        """Preview some settled calls at other prices and apply it; now and then two people do at once."""
+        settled = [hold for hold in self.truth.holds.values() if hold.state is HoldState.SETTLED]
+        if settled:
+            self.count("re-ratings")
+            holds = self.rng.sample(settled, min(len(settled), 3))
+            for _ in range(self.rng.choice((1, 1, 2))):
+                factor = self.rng.choice((0, 0.5, 2, 3))
+                self.start("operator", actors.rerate(self, self.sweeper, holds, factor))
 
     # Crashes and losses
 
@@ -205,7 +217,7 @@ class Faults:
 
     actions = (
         lambda w: w.call(), advance, tick, sweep, leap, save, poll, heal_one, crash, edit, add_budget, plan_close,
-        retire_one, write_off, restart, kill, flush, fail_over, stray_delete, postgres_down,
+        retire_one, write_off, rerate, restart, kill, flush, fail_over, stray_delete, postgres_down,
     )  # fmt: skip
 
     # The end of a run

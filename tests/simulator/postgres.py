@@ -171,7 +171,8 @@ class Postgres:
         """
         found = self.resolutions.get(hold.id)
         state = found.state if found else HoldState.PLACED
-        same = found is not None and found.posted == usage
+        known = found and (found.posted if self.bug == "replay_by_rerated_cost" else found.told)
+        same = known == usage
         step = escrow.transition(state, wanted, same_usage=same)
         if self.bug == "settle_after_void_ignored" and state is HoldState.VOIDED:
             step = Step.REPLAY
@@ -234,7 +235,39 @@ class Postgres:
             if change and self.bug != "correction_not_published":
                 self._publish(key, out)
         found.entries.append(delta)
-        found.state, found.posted = wanted, usage
+        found.state, found.posted, found.told = wanted, usage, usage
+        found.revision += 1
+
+    # Re-rating
+
+    def preview(self, hold: Any) -> tuple[int, tuple[int, ...]] | None:
+        """What a preview sees of a settled call: its revision and what it cost."""
+        found = self.resolutions.get(hold.id)
+        if found is None or found.state is not HoldState.SETTLED:
+            return None
+        return found.revision, found.posted
+
+    def rerate(
+        self, hold: Any, seen: int, old: tuple[int, ...], new: tuple[int, ...]
+    ) -> tuple[bool, list[Message]]:
+        """Give one call another cost, if nothing happened to it since its preview: (applied, messages)."""
+        found, out = self.resolutions[hold.id], list[Message]()
+        as_seen = escrow.reratable(found.state, revision=found.revision, seen=seen)
+        if not as_seen and self.bug != "rerated_twice_adds":
+            self.world.count("re-ratings of calls that moved")
+            return False, out
+        delta = tuple(n - o for n, o in zip(new, old, strict=True))
+        for key, change in zip(hold.counters, delta, strict=True):
+            self.counters[key].spent += change
+            self.touched.add(key)
+            if change and self.bug != "rerating_not_published":
+                self._publish(key, out)
+        found.entries.append(delta)
+        found.posted, found.revision = new, found.revision + 1
+        if self.bug == "rerating_alters_first":
+            found.first = new
+        self.world.truth.on_rerated(hold, old, new, as_seen)
+        return True, out
 
     # The controller's steps
 

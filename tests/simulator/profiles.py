@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 ACTIONS: Final = (
     "call", "advance", "tick", "sweep", "leap", "save", "poll", "heal_one", "crash", "edit", "add_budget",
-    "plan_close", "retire_one", "write_off", "restart", "kill", "flush", "fail_over", "stray_delete",
+    "plan_close", "retire_one", "write_off", "rerate", "restart", "kill", "flush", "fail_over", "stray_delete",
     "postgres_down",
 )  # fmt: skip
 """Names of the methods of `faults.Faults`, in the order of the weights below."""
@@ -37,8 +37,8 @@ def _profile(
 ) -> Profile:
     weights = dict.fromkeys(ACTIONS, 0) | {
         "call": 90, "advance": 40, "tick": 28, "sweep": 22, "leap": 6, "save": 10, "poll": 4, "heal_one": 22,
-        "crash": 5, "edit": 4, "add_budget": 1, "plan_close": 2, "retire_one": 2, "write_off": 2, "restart": 2,
-        "kill": 1, "flush": 1, "fail_over": 1, "stray_delete": 8, "postgres_down": 1,
+        "crash": 5, "edit": 4, "add_budget": 1, "plan_close": 2, "retire_one": 2, "write_off": 2, "rerate": 3,
+        "restart": 2, "kill": 1, "flush": 1, "fail_over": 1, "stray_delete": 8, "postgres_down": 1,
     } | more  # fmt: skip
     lost, unanswered, late, twice, delayed = accumulate(network)
     return Profile(

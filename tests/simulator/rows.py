@@ -88,10 +88,14 @@ class Epoch:
 
 
 class Resolution:
-    """A row of hold_resolutions: `first` and `live` never change after the first posting."""
+    """A row of hold_resolutions: `first` and `live` never change after the first posting.
 
-    __slots__ = ("entries", "first", "live", "posted", "state")
+    `told` is what was posted by the last resolution, before any re-rating: what a replay must be recognised by.
+    """
+
+    __slots__ = ("entries", "first", "live", "posted", "revision", "state", "told")
 
     def __init__(self, state: HoldState, posted: tuple[int, ...], live: tuple[bool, ...]) -> None:
         self.state, self.posted, self.first, self.live = state, posted, posted, live
+        self.told, self.revision = posted, 1
         self.entries = [posted]

@@ -25,7 +25,7 @@ class Hold:
 
     __slots__ = (
         "amounts", "call", "committed", "counters", "epoch", "expires_at", "id", "incs", "placed_at", "posted",
-        "redis", "state", "written",
+        "redis", "state", "told", "written",
     )  # fmt: skip
 
     def __init__(self, id: int, redis: Any, epoch: int, call: int, items: list[Any], expires_at: int) -> None:
@@ -37,6 +37,7 @@ class Hold:
         self.state = OPEN
         self.committed = list(self.amounts)
         self.posted: tuple[int, ...] = (0,) * len(items)
+        self.told = self.posted  # Before any re-rating.
         self.written: set[int] = set()  # Incarnations whose authority an operator wrote off.
 
 
@@ -113,6 +114,8 @@ class Truth:
     def on_resolved(self, hold: Hold, wanted: HoldState, usage: tuple[int, ...], step: Step) -> None:
         """PostgreSQL committed a resolution; what it ought to have done is worked out here again."""
         before, now = hold.state, self.world.now
+        if before is SETTLED and wanted is SETTLED and (usage == hold.told) != (step is Step.REPLAY):
+            self.fail("a settlement is not recognised", hold=hold.id, step=step, usage=usage)
         if before is SETTLED or (before is wanted) or (before is VOIDED and wanted is PRESUMED):
             self.world.count("conflicts" if step is Step.CONFLICT else "replays of resolutions")
             return
@@ -136,15 +139,28 @@ class Truth:
             self.world.count(f"{wanted} after {before}")
         elif wanted is SETTLED and now > hold.expires_at:
             self.world.count("late settles")
-        hold.state, hold.posted = wanted, usage
+        hold.state, hold.posted, hold.told = wanted, usage, usage
         self.world.count(str(wanted))
 
     def on_acknowledged(self, hold: Hold, wanted: HoldState, usage: tuple[int, ...], step: Step) -> None:
         """A client was told that its settlement is recorded."""
         if wanted is SETTLED and step is not Step.CONFLICT:
             found = self.world.pg.resolutions.get(hold.id)
-            if found is None or found.state is not SETTLED or found.posted != usage:
+            if found is None or found.state is not SETTLED or found.told != usage:
                 self.fail("an acknowledged settlement is not in the ledger", hold=hold.id, usage=usage)
+
+    def on_rerated(self, hold: Hold, old: tuple[int, ...], new: tuple[int, ...], as_seen: bool) -> None:
+        """A call got another cost. What it costs more is excess; what it costs less is room for other holds."""
+        if not as_seen:
+            return
+        self.world.count("re-rated dearer" if new > old else "re-rated cheaper")
+        for i, (key, was, cost) in enumerate(zip(hold.counters, old, new, strict=True)):
+            committed = min(hold.committed[i], cost)
+            self.total[key] += committed - hold.committed[i]
+            hold.committed[i] = committed
+            self.allowed[key] = self.allowed.get(key, 0) + max(0, cost - was)
+            self.posted[key] = self.posted.get(key, 0) + cost - was
+        hold.posted = new
 
     def on_message(self, message: Message) -> None:
         """A load message is sent, or sent again: one sequence has one content, or Redis would keep the older."""

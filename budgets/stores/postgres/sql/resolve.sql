@@ -1,10 +1,12 @@
 -- Group commit of resolutions; docs/escrow.md, "Resolving". One call, one transaction, many tenants.
--- items: at most one for a hold: {hold, month, tenant, shard, epoch, state, digest (hex), flags, counters[], incs[], held[],
---   posted[], held_cost, cost, tokens, requests, and the ledger's columns: placed_at (ms), key, project, customer, end_user,
---   run, plan, tags, provider, model, reported_model, price_id, usage, outcome, latency_ms, note}
+-- items: at most one for a hold: {hold, month, tenant, shard, epoch, state, digest (hex), older (hex: the digest that an
+--   earlier release would have made, or null), flags, counters[], incs[], held[], posted[], held_cost, cost, tokens,
+--   requests, and the ledger's columns: placed_at (ms), key, project, customer, end_user, run, plan, tags, provider, model,
+--   reported_model, price_id, origin (of the cost), usage, outcome, latency_ms, note}
 -- Returns {results: [{hold, outcome: "first"|"corrected"|"replayed"|"conflict", state, revision, cost, held_cost, live[],
 --   first[]}], messages: [load messages]}. live and first are left out where this very posting was the first and every
---   counter took the live branch: nearly always. A conflict with what another tenant holds tells nothing of it.
+--   counter took the live branch: nearly always. A conflict with what another tenant holds tells nothing of it. cost and
+--   revision are the resolution's own, whatever it was re-rated to since: a replay is told what the first one was told.
 CREATE OR REPLACE FUNCTION nb_resolve(p_items jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
@@ -69,18 +71,18 @@ BEGIN
             AND g.incarnation = t.inc;
 
         INSERT INTO ledger_entries (hold_id, placed_month, revision, tenant_id, kind, flags, placed_at, api_key, project,
-            customer, end_user, run, plan, tags, provider, model, reported_model, price_id, cost_nano, tokens, requests,
-            usage, outcome, latency_ms, note, counters, deltas)
+            customer, end_user, run, plan, tags, provider, model, reported_model, price_id, cost_origin, cost_nano, tokens,
+            requests, usage, outcome, latency_ms, note, counters, deltas)
         SELECT d.hold_id, d.placed_month, d.revision, d.tenant_id, d.state, d.flags, to_timestamp(i.placed_at / 1000.0),
             i.key, i.project, i.customer, i.end_user, i.run, i.plan, i.tags, i.provider, i.model, i.reported_model,
-            i.price_id, d.cost_nano - d.cost_before_nano, d.tokens - d.tokens_before, d.requests - d.requests_before,
+            i.price_id, i.origin, d.cost_nano - d.cost_before_nano, d.tokens - d.tokens_before, d.requests - d.requests_before,
             i.usage, i.outcome, i.latency_ms, i.note, d.counters,
             ARRAY(SELECT p.posted - coalesce(p.before, 0)
                 FROM unnest(d.posted, d.posted_before) WITH ORDINALITY AS p (posted, before, at) ORDER BY p.at)
         FROM unnest(v_rows) AS d
         JOIN jsonb_to_recordset(p_items) AS i(hold uuid, placed_at bigint, key text, project text, customer text,
             end_user text, run text, plan text, tags jsonb, provider text, model text, reported_model text, price_id text,
-            usage jsonb, outcome text, latency_ms integer, note text) ON i.hold = d.hold_id;
+            origin text, usage jsonb, outcome text, latency_ms integer, note text) ON i.hold = d.hold_id;
 
         -- Headroom changed by itself where Redis did not draw exactly what was posted.
         SELECT jsonb_agg(q.message) INTO v_messages
@@ -98,15 +100,15 @@ BEGIN
         'outcome', CASE WHEN d.revision = 1 THEN 'first' WHEN d.revision IS NOT NULL THEN 'corrected'
             -- A presumption finds whatever was decided before it: that is its answer, not a conflict.
             WHEN r.tenant_id = i.tenant AND (i.state = 'presumed' OR r.state = i.state
-                AND r.usage_digest = decode(i.digest, 'hex')) THEN 'replayed'
+                AND r.usage_digest IN (decode(i.digest, 'hex'), decode(i.older, 'hex'))) THEN 'replayed'
             ELSE 'conflict' END,
-        'state', coalesce(d.state, r.state), 'revision', coalesce(d.revision, r.revision),
-        'cost', coalesce(d.cost_nano, r.cost_nano), 'held_cost', coalesce(d.held_cost_nano, r.held_cost_nano),
+        'state', coalesce(d.state, r.state), 'revision', coalesce(d.revision, r.revision - r.reratings),
+        'cost', coalesce(d.cost_nano, r.cost_nano - r.rerated_nano), 'held_cost', coalesce(d.held_cost_nano, r.held_cost_nano),
         'live', CASE WHEN d.revision = 1 AND true = ALL (d.live) THEN NULL ELSE to_jsonb(coalesce(d.live, r.live)) END,
         'first', CASE WHEN d.revision = 1 AND true = ALL (d.live) THEN NULL
             ELSE to_jsonb(coalesce(d.first, r.first)) END)))
     INTO v_results
-    FROM jsonb_to_recordset(p_items) AS i(hold uuid, month date, tenant uuid, state text, digest text)
+    FROM jsonb_to_recordset(p_items) AS i(hold uuid, month date, tenant uuid, state text, digest text, older text)
     LEFT JOIN unnest(v_rows) AS d ON d.hold_id = i.hold
     LEFT JOIN hold_resolutions r ON d.hold_id IS NULL AND r.hold_id = i.hold AND r.placed_month = i.month;
     RETURN jsonb_build_object('results', coalesce(v_results, '[]'), 'messages', coalesce(v_messages, '[]'));
