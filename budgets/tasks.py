@@ -12,7 +12,7 @@ from celery import shared_task
 from django.conf import settings
 from django.db import OperationalError
 
-from budgets.services import alerting, increases, learning, metering
+from budgets.services import alerting, increases, learning, metering, reratings
 from budgets.services.operations import Operations, RedisUnavailable, StorageUnavailable
 from budgets.services.retention import Retention
 from noburn.kit.clock import utc_now
@@ -26,6 +26,9 @@ WORK_SECONDS_MAX = 100
 
 LEARNING_SECONDS = 60.0
 """How long one round of learning goes on; the next begins with those that it left out."""
+
+RERATING_SECONDS = 60.0
+"""How long one run goes on with re-ratings; the next begins where it stopped."""
 
 T = TypeVar("T")
 
@@ -171,6 +174,26 @@ def learn() -> None:
         log.warning("nothing more was learned: %s", error)
 
 
+@shared_task(name="budgets.metering.rerate", ignore_result=True)
+def rerate() -> None:
+    """Goes on with previews and applications of re-ratings. Two workers share them, call by call."""
+    try:
+        done = reratings.work(now=utc_now(), seconds=RERATING_SECONDS)
+    except OperationalError as error:
+        log.warning("re-ratings wait: %s", error)
+        return
+    if done.seen or done.applied:
+        log.info("re-ratings: %s", done)
+
+
+@shared_task(name="budgets.prune_reratings", ignore_result=True)
+def prune_reratings() -> None:
+    """Expires previews that nobody applied, and forgets the calls of re-ratings that are long over."""
+    gone = reratings.prune(now=utc_now())
+    if gone:
+        log.info("%d calls of re-ratings that are over were forgotten", gone)
+
+
 BEAT = {
     # A sweep that waited in the queue for its whole period is worth nothing any more.
     "budgets.sweep": {"task": "budgets.sweep", "schedule": 2.0, "options": {"expires": 4}},
@@ -178,6 +201,11 @@ BEAT = {
     "budgets.verify": {"task": "budgets.verify", "schedule": 300.0, "options": {"expires": 300}},
     "budgets.watch_epochs": {"task": "budgets.watch_epochs", "schedule": 15.0, "options": {"expires": 30}},
     "budgets.metering.roll": {"task": "budgets.metering.roll", "schedule": 2.0, "options": {"expires": 4}},
+    "budgets.metering.rerate": {
+        "task": "budgets.metering.rerate",
+        "schedule": 5.0,
+        "options": {"expires": 10},
+    },
     "budgets.metering.learn": {
         "task": "budgets.metering.learn",
         "schedule": 600.0,
@@ -190,4 +218,5 @@ BEAT = {
     "budgets.metering.prune": {"task": "budgets.metering.prune", "schedule": 10_800.0},
     "budgets.prune_decisions": {"task": "budgets.prune_decisions", "schedule": 10_800.0},
     "budgets.prune_counters": {"task": "budgets.prune_counters", "schedule": 10_800.0},
+    "budgets.prune_reratings": {"task": "budgets.prune_reratings", "schedule": 10_800.0},
 }

@@ -14,6 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from budgets.api.usage import scoped
+from budgets.domain.pricing_settled import CostOrigin
 from budgets.domain.usage import NAME_CHARS_MAX, read_instant, read_text
 from budgets.queries import ledger
 from budgets.queries.bounded import Row, TookTooLong, limited
@@ -27,7 +28,8 @@ from tenants.api.base import TenantView
 from tenants.domain.roles import Topic
 from tenants.models import Tenant
 
-KINDS = ("settled", "voided", "presumed", "written_off")
+STATES = ("settled", "voided", "presumed", "written_off")
+KINDS = (*STATES, "rerated")
 NAMES = ("customer", "user", "project", "model", "run")
 FILTERS = {*NAMES, "kind", "hold", "from", "to"}
 MILLISECONDS = 5_000
@@ -51,6 +53,7 @@ EXAMPLE = {
     "model": "gpt-4o-mini",
     "reported_model": "gpt-4o-mini-2024-07-18",
     "price_id": "",
+    "cost_origin": "priced",
     "cost_usd": "-0.00016",
     "tokens": -430,
     "requests": 0,
@@ -58,6 +61,7 @@ EXAMPLE = {
     "outcome": "ok",
     "latency_ms": 840,
     "note": "",
+    "rerating_id": None,
     "postings": [{"counter_id": "5a0e3f0e-7c55-5a51-9d0c-0a5a3a2f0b11", "amount": -160000}],
 }
 
@@ -90,7 +94,15 @@ class LedgerEntry(Representation):
     provider = serializers.CharField()
     model = serializers.CharField()
     reported_model = serializers.CharField()
-    price_id = serializers.CharField()
+    price_id = serializers.CharField(
+        help_text="What its hold was priced by; of a rerated entry, what the new cost comes of."
+    )
+    cost_origin = serializers.ChoiceField(
+        choices=[origin.value for origin in CostOrigin],
+        allow_null=True,
+        help_text="Whose word the cost of a settlement is: noburn `priced` it, the caller `told` it, or it is the "
+        "pre-flight's own estimate, no price being known. Null: not a settlement, or older than this field.",
+    )
     cost_usd = UsdField(source="cost_nano")
     tokens = serializers.IntegerField()
     requests = serializers.IntegerField()
@@ -100,6 +112,9 @@ class LedgerEntry(Representation):
     outcome = serializers.CharField()
     latency_ms = serializers.IntegerField(allow_null=True)
     note = serializers.CharField()
+    rerating_id = WireIdField(
+        ids.RERATING, allow_null=True, help_text="The re-rating that made a rerated entry."
+    )
     postings = Posting(many=True)
 
 
@@ -107,7 +122,7 @@ class HoldHistory(serializers.Serializer[Any]):
     """All entries of one hold, and what they add up to."""
 
     hold_id = WireIdField(ids.HOLD)
-    state = serializers.ChoiceField(choices=KINDS)
+    state = serializers.ChoiceField(choices=STATES)
     cost_usd = UsdField(source="cost_nano")
     tokens = serializers.IntegerField()
     requests = serializers.IntegerField()
@@ -190,7 +205,8 @@ class Ledger(TenantView[Tenant]):
             raise Missing(pk)
         whole = {
             "hold_id": hold_id,
-            "state": found[-1]["kind"],
+            # A re-rating changes what a call costs, and not what it is.
+            "state": next(row["kind"] for row in reversed(found) if row["kind"] != "rerated"),
             **{name: sum(row[name] for row in found) for name in ("cost_nano", "tokens", "requests")},
             "entries": [_entry(row) for row in found],
         }

@@ -14,11 +14,13 @@ from budgets.api.learned import BudgetExposure, LearnedEstimates
 from budgets.api.ledger import Ledger
 from budgets.api.overrides import Overrides
 from budgets.api.price_overrides import PriceOverrides
+from budgets.api.reratings import Reratings
 from budgets.api.usage import Usage
 
 router = SimpleRouter(trailing_slash=False)
 router.register("budgets", Budgets, basename="budget")
 router.register("price-overrides", PriceOverrides, basename="price-override")
+router.register("reratings", Reratings, basename="rerating")
 
 urlpatterns = [
     *router.urls,

@@ -86,7 +86,8 @@ def rates_as_of(
             at = _at_the_same_time(placed_at, as_of)
             break
     held = prices.resolve(book, provider or None, asked, at)
-    name = held.name if isinstance(held, Rates) else price_name.partition("+")[0]
+    # Without a price then, only a hold that had the dearest one may have it again: not one with a negotiated price.
+    name = held.name if isinstance(held, Rates) else "" if override_of(price_name) else price_name
     return settled_rates(
         book, prices, provider=provider, asked=asked, reported=reported, price_name=name, at=at
     )

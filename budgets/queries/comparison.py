@@ -19,7 +19,7 @@ CALLS_MAX = 20_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SettledCall:
-    """One settled call as it stands: reratings are in its cost, and `price_id` names the newest price."""
+    """One settled call as it stands: re-ratings are in its cost, and `price_id` names the newest price."""
 
     names: tuple[str, ...]
     placed_at: datetime
@@ -29,6 +29,7 @@ class SettledCall:
     price_id: str
     usage: Usage | None
     cost_nano: int
+    rerated: bool
 
 
 def settled_calls(*, tenant_id: UUID, question: Question, limit: int = CALLS_MAX) -> list[SettledCall] | None:
@@ -46,7 +47,13 @@ def settled_calls(*, tenant_id: UUID, question: Question, limit: int = CALLS_MAX
     conditions = ["l.tenant_id = %s", "l.placed_at >= %s", "l.placed_at < %s"]
     # The months once more, in the words by which partitions are left out.
     conditions.append("l.placed_month BETWEEN %s AND %s")
-    parameters += [tenant_id, question.since, question.until, _month(question.since), _month(question.until)]
+    parameters += [
+        tenant_id,
+        question.since,
+        question.until,
+        month_of(question.since),
+        month_of(question.until),
+    ]
     for name, value in question.filters:
         conditions.append(f"l.{DIMENSIONS[name]} = %s")
         parameters.append(value)
@@ -59,7 +66,7 @@ def settled_calls(*, tenant_id: UUID, question: Question, limit: int = CALLS_MAX
     try:
         with limited(milliseconds=MILLISECONDS):
             found = rows(
-                f"""SELECT l.*, r.cost_nano, coalesce(p.price_id, l.own_price_id) AS price_id
+                f"""SELECT l.*, r.cost_nano, r.reratings > 0 AS rerated, coalesce(p.price_id, l.own_price_id) AS price_id
                 FROM (SELECT l.hold_id, l.placed_month, l.revision, l.placed_at, l.provider, l.model, l.reported_model,
                         l.price_id AS own_price_id, l.usage::text AS usage{columns}
                     FROM ledger_entries l WHERE l.kind = 'settled' AND {" AND ".join(conditions)}
@@ -81,14 +88,16 @@ def settled_calls(*, tenant_id: UUID, question: Question, limit: int = CALLS_MAX
             model=row["model"],
             reported_model=row["reported_model"],
             price_id=row["price_id"],
-            usage=_usage(row["usage"]),
+            usage=read_usage(row["usage"]),
             cost_nano=row["cost_nano"],
+            rerated=row["rerated"],
         )
         for row in found
     ]
 
 
-def _usage(text: str | None) -> Usage | None:
+def read_usage(text: str | None) -> Usage | None:
+    """Reads what the ledger has of a usage; None where nothing was counted, or it cannot be read."""
     if text is None:
         return None
     try:
@@ -98,5 +107,6 @@ def _usage(text: str | None) -> Usage | None:
     return None if usage == Usage(service_tier=usage.service_tier) else usage
 
 
-def _month(at: datetime) -> date:
+def month_of(at: datetime) -> date:
+    """The month by which the ledger is partitioned."""
     return at.astimezone(UTC).date().replace(day=1)

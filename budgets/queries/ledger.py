@@ -13,7 +13,8 @@ Place = tuple[datetime, UUID, int]
 
 _ENTRY = """l.hold_id, l.placed_month, l.revision, l.tenant_id, l.kind, l.flags, l.placed_at, l.recorded_at, l.api_key,
     l.project, l.customer, l.end_user, l.run, l.plan, l.tags, l.provider, l.model, l.reported_model, l.price_id,
-    l.cost_nano, l.tokens, l.requests, l.usage, l.outcome, l.latency_ms, l.note, l.counters, l.deltas"""
+    l.cost_origin, l.cost_nano, l.tokens, l.requests, l.usage, l.outcome, l.latency_ms, l.note, l.rerating_id, l.counters,
+    l.deltas"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
@@ -17,11 +16,12 @@ from budgets.domain.pricing import PricingError, cost_nano
 from budgets.domain.pricing_book import DAY_MINUTES, AmbiguousProvider, Model, PriceBook, UnknownModel
 from budgets.domain.pricing_overrides import TenantPrices
 from budgets.domain.pricing_rates import Rates, Usage
+from budgets.domain.pricing_settled import listed_rates, named_rates, settled_rates
 from budgets.queries import comparison as calls_of
 from budgets.queries import usage
 from budgets.queries.bounded import Row
 from budgets.services.policy import price_rules
-from budgets.services.prices import book_version, price_book
+from budgets.services.price_shelf import shelf
 from noburn.kit.problems import FieldError, Invalid
 
 ROWS_MAX: Final = 5_000
@@ -55,31 +55,14 @@ class Compared:
     complete_through: datetime | None
 
 
-class _Shelf:
-    """The newest price book of this process, used by one thread at a time: looking up a name changes the book."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self._book = PriceBook(0, [])
-
-    def book(self) -> PriceBook:
-        """The book as it is now. Hold the lock."""
-        if self._book.version != book_version() or not len(self._book):
-            self._book = price_book()
-        return self._book
-
-
-_shelf = _Shelf()
-
-
 def compare(*, tenant_id: UUID, asked: Asked, now: datetime, calls_max: int = calls_of.CALLS_MAX) -> Compared:
     """Compares models on the calls that are asked about.
 
     Raises Invalid for models that nobody knows, hours that are pruned, and what cannot be looked at in time.
     """
     rules = price_rules(tenant_id=tenant_id, since=asked.usage.since)
-    with _shelf.lock:
-        made = _Making(asked, _shelf.book(), TenantPrices(rules), now)
+    with shelf.lock:
+        made = _Making(asked, shelf.book(), TenantPrices(rules), now)
     rolled = usage.ask(tenant_id=tenant_id, question=asked.usage, after=None, limit=ROWS_MAX)
     in_period = int(rolled.totals["requests"])
     basis, comparison, calls_from = None, None, None
@@ -89,7 +72,7 @@ def compare(*, tenant_id: UUID, asked: Asked, now: datetime, calls_max: int = ca
     if comparison is None:
         found = calls_of.settled_calls(tenant_id=tenant_id, question=asked.usage, limit=calls_max + 1)
         if found is not None:
-            with _shelf.lock:
+            with shelf.lock:
                 comparison = made.by_calls(found[:calls_max])
             basis = Basis.CALLS
             if len(found) > calls_max:
@@ -208,30 +191,20 @@ class _Making:
         return comparison
 
     def _paid(self, call: calls_of.SettledCall) -> Rates | None:
-        """The rates that a call was settled at, found as a settlement finds them."""
-        provider = call.provider or None
-        own = self._prices.settled(
+        """The rates that a call was settled at, found as a settlement finds them; of a re-rated one, its newest."""
+        asked = {"provider": call.provider, "asked": call.model, "reported": call.reported_model}
+        if call.rerated:
+            return next(named_rates(self._book, self._prices, name=call.price_id, **asked), None)
+        return settled_rates(self._book, self._prices, price_name=call.price_id, at=call.placed_at, **asked)
+
+    def _listed(self, call: calls_of.SettledCall) -> Rates | None:
+        return listed_rates(
             self._book,
-            call.price_id,
             provider=call.provider,
             asked=call.model,
             reported=call.reported_model,
             at=call.placed_at,
         )
-        found = own or self._listed(call)
-        if found is None and call.price_id:
-            dearest = self._book.dearest(provider, call.model, call.placed_at)
-            found = dearest if isinstance(dearest, Rates) else None
-        return found
-
-    def _listed(self, call: calls_of.SettledCall) -> Rates | None:
-        """The price book's own rates for the model that answered, else for the one that was asked for."""
-        for model in (call.reported_model, call.model):
-            if model:
-                found = self._book.resolve(call.provider or None, model, call.placed_at)
-                if isinstance(found, Rates):
-                    return found
-        return None
 
     def _changed(self, paid: Rates, at: datetime) -> bool:
         kept = self._today.get(id(paid))
@@ -261,7 +234,7 @@ class _Making:
                 if len(totals) > ROWS_MAX:
                     return None
         comparison = Comparison(self._candidates, self._asked.token_factor)
-        with _shelf.lock:
+        with shelf.lock:
             if not self._explained(comparison, totals):
                 return None
             both = totals is rows

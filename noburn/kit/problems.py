@@ -39,6 +39,7 @@ REGISTRY: Final[Mapping[str, Kind]] = MappingProxyType(
         "settle-conflict": Kind("The hold was settled with another usage", 409),
         "epoch-closed": Kind("The hold belongs to a closed epoch", 409),
         "precondition-failed": Kind("It was changed by somebody else", 412),
+        "rerating-conflict": Kind("The re-rating cannot be done as things stand", 409),
         "price-overlap": Kind("The price overlaps another one in time", 409),
         "body-too-large": Kind("The body is too large", 413),
         "unsupported-media": Kind("The body must be JSON", 415),

@@ -19,6 +19,7 @@ class Topic(StrEnum):
     MEMBERS = "members"
     USAGE = "usage"
     PRICES = "prices"
+    RERATINGS = "reratings"
     ALERTS = "alerts"
     BILLING = "billing"
     AUDIT = "audit"

@@ -47,6 +47,7 @@ RIGHTS = {
     "ledger": Rights(EVERYBODY, NOBODY, of_one_project=True),
     "decisions": Rights(EVERYBODY, NOBODY, of_one_project=True),
     "price-overrides": Rights(EVERYBODY, MONEY),
+    "reratings": Rights(EVERYBODY, DECIDERS),
     "alerts": Rights(EVERYBODY, DECIDERS),
     "alert-emails": Rights(EVERYBODY, DECIDERS),
     "webhook-endpoints": Rights(EVERYBODY, DECIDERS),

@@ -41,6 +41,7 @@ def make_things(caller: Speaks, word: str) -> dict[str, str]:
     keep("inc", f"{budget}/increases", {"subject": own, "amount_usd": "5", "windows": 1, "reason": own})
     price = {"unit": "input_tokens", "price_usd": "0.0000003"}
     keep("pov", "/v1/price-overrides", {"provider": "openai", "model": own, "prices": [price], "note": own})
+    keep("rrt", "/v1/reratings", {"starts_at": "2026-11-01T00:00:00Z", "customer": own, "reason": own})
     keep("eml", "/v1/alert-emails", {"email": f"{own}@example.com"})
     keep("whe", "/v1/webhook-endpoints", {"url": f"https://hooks.example.com/{own}"})
     keep("dlv", f"/v1/webhook-endpoints/{found['whe']}/ping", {})

@@ -34,7 +34,7 @@ from budgets.services.ledgers import (
     resolution_page,
 )
 
-KINDS = ("settled", "voided", "presumed", "written_off")
+KINDS = ("settled", "voided", "presumed", "written_off", "rerated")
 
 
 def _day(label: str) -> forms.DateField:
