@@ -17,7 +17,7 @@ def read(name: str) -> migrations.RunSQL:
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("budgets", "0010_cost_origin"),
+        ("budgets", "0013_cost_origin"),
         ("tenants", "0002_management_api"),
     ]
 

@@ -46,7 +46,7 @@ def read(name: str) -> migrations.RunSQL:
 
 class Migration(migrations.Migration):
     atomic = False
-    dependencies = [("budgets", "0009_closed_partitions")]
+    dependencies = [("budgets", "0012_price_sources")]
     operations = [
         locked(COLUMNS),
         locked(CONSTRAINTS),
