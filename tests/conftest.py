@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from tests.simulator.report import pytest_terminal_summary as pytest_terminal_summary
 
@@ -24,6 +26,11 @@ pytest_plugins = ("tests.support.plugin",)
 
 # A short path, for the sake of the unix sockets.
 TEST_HOME = Path(f"/tmp/nbt-{os.getpid()}")
+
+
+# How long an example takes says how busy the machine is, and nothing of the code.
+hypothesis_settings.register_profile("noburn", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("noburn")
 
 
 def _read_settings() -> None:
