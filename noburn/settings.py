@@ -5,7 +5,7 @@
 | NOBURN_HOME | where embedded servers and secrets live | .noburn in the project |
 | PORT, BASE_URL | where the web application listens, and its public address | 8420, http://127.0.0.1:PORT |
 | DATABASE_URL, DATABASE_OWNER_URL, DATABASE_GATEWAY_URL | PostgreSQL as the three roles | embedded |
-| REDIS_URL | Redis of the counters (redis://, rediss://, unix://) | embedded |
+| REDIS_URL | Redis of the counters (redis://, rediss://, unix://, redis-cluster://, rediss-cluster://) | embedded |
 | BROKER_URL | Celery's broker | embedded |
 | SECRET_KEY, NOBURN_PEPPER, NOBURN_SIGNING_KEYS, NOBURN_SIGNING_KID | secrets | made once in NOBURN_HOME |
 | NOBURN_ENCRYPTION_KEYS | keys of what is stored encrypted, separated by commas | made once in NOBURN_HOME |

@@ -16,6 +16,7 @@ from django.db import connection
 
 from budgets.stores.redis.keys import Keys, shard_of
 from budgets.stores.redis.scripts import ScriptSet
+from noburn.kit.redis_cluster import servers_of
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +32,13 @@ def announce(*, tenant_id: UUID, version: int, **_: Any) -> None:
     if row is None:
         return
     keys, scripts = Keys(shard=shard, epoch_id=row[0]), ScriptSet(json.loads(row[1]))
+    name = keys.policy(tenant_id)
     try:
+        server = servers_of(settings.REDIS_URL, [name], seconds=SECONDS_MAX)[name]
         with redis.Redis.from_url(
-            settings.REDIS_URL, socket_timeout=SECONDS_MAX, socket_connect_timeout=SECONDS_MAX
+            server, socket_timeout=SECONDS_MAX, socket_connect_timeout=SECONDS_MAX
         ) as client:
             # EVALSHA alone: nobody but the recovery controller may load a script.
-            client.evalsha(scripts.version, 1, keys.policy(tenant_id), version)
+            client.evalsha(scripts.version, 1, name, version)
     except redis.RedisError as error:
         log.info("policy version %d of %s was not announced: %s", version, tenant_id, error)

@@ -1,4 +1,4 @@
-"""Puts the gateway's services together, on one pool of PostgreSQL connections and one Redis connection."""
+"""Puts the gateway's services together, on one pool of PostgreSQL connections and one Redis connection a master."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from budgets.services.subjects import Subjects
 from budgets.services.waiting import Waiters
 from budgets.stores.postgres.decisions import DecisionStore
 from budgets.stores.postgres.money import MoneyStore, StorageUnavailable
-from budgets.stores.redis.connection import RedisConnection, RedisError, RedisUnavailable
+from budgets.stores.redis.cluster import connect
+from budgets.stores.redis.connection import RedisError, RedisUnavailable
 
 __all__ = ["CountersUnavailable", "DataPlane", "StorageUnavailable"]
 
@@ -35,7 +36,7 @@ class DataPlane:
     ) -> None:
         self.keyring = Keyring(keys=signing_keys, kid=signing_kid)
         self._store = MoneyStore(database_url)
-        self._redis = RedisConnection(redis_url)
+        self._redis = connect(redis_url)
         self._epochs = EpochDirectory(self._store)
         self._grants = Grants(store=self._store, redis=self._redis, epochs=self._epochs)
         waiters = Waiters()
@@ -90,7 +91,7 @@ class DataPlane:
         except StorageUnavailable as error:
             missing.append(f"PostgreSQL: {error}")
         try:
-            await self._redis.call("PING")
+            await self._redis.ping()
         except (RedisUnavailable, RedisError) as error:
             missing.append(f"Redis: {error}")
         if not len(self.books.book):

@@ -12,6 +12,7 @@ from budgets.domain.authorization import HoldBody, hold_from
 from budgets.domain.policy import Metric
 from budgets.queries.exposure import counters_of, open_epoch
 from budgets.stores.redis.keys import Keys, shard_of
+from noburn.kit.redis_cluster import servers_of
 
 HOLDS_MAX = 20_000
 """The most holds of the tenant's shard that are looked at."""
@@ -46,8 +47,9 @@ def exposure_of(*, tenant_id: UUID, budget_id: UUID) -> Exposure:
     mine: list[HoldBody] = []
     keys = Keys(shard=shard, epoch_id=epoch_id)
     try:
+        server = servers_of(settings.REDIS_URL, [keys.expiries], seconds=REDIS_SECONDS)[keys.expiries]
         with redis.Redis.from_url(
-            settings.REDIS_URL, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS
+            server, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS
         ) as client:
             names = client.zrange(keys.expiries, 0, HOLDS_MAX)
             for at in range(0, min(len(names), HOLDS_MAX), PAGE):

@@ -16,7 +16,7 @@ from budgets.domain.demands import Place
 from budgets.domain.escrow import AMOUNT_MAX
 from budgets.services.epochs import Epoch, EpochDirectory
 from budgets.stores.postgres.money import MoneyStore, Row, StorageUnavailable
-from budgets.stores.redis.connection import NoScript, RedisConnection, RedisError, RedisUnavailable
+from budgets.stores.redis.connection import NoScript, RedisClient, RedisError, RedisUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class _Batch:
 class Grants:
     """Single-flight, batched asks; delivery of load messages; acknowledgements."""
 
-    def __init__(self, *, store: MoneyStore, redis: RedisConnection, epochs: EpochDirectory) -> None:
+    def __init__(self, *, store: MoneyStore, redis: RedisClient, epochs: EpochDirectory) -> None:
         self._store, self._redis, self._epochs = store, redis, epochs
         self._waiting: deque[_Batch] = deque()
         self._asking: asyncio.Task[None] | None = None

@@ -32,7 +32,7 @@ from budgets.stores.postgres.money import StorageUnavailable
 from budgets.stores.redis.connection import (
     Argument,
     NoScript,
-    RedisConnection,
+    RedisClient,
     RedisError,
     RedisUnavailable,
     Reply,
@@ -125,7 +125,7 @@ class Holds:
     def __init__(
         self,
         *,
-        redis: RedisConnection,
+        redis: RedisClient,
         epochs: EpochDirectory,
         grants: Grants,
         snapshots: Snapshots,

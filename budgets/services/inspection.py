@@ -19,6 +19,7 @@ from budgets.queries import counters as query
 from budgets.queries.bounded import Row, TookTooLong, limited
 from budgets.queries.counters import CounterFilter, Key
 from budgets.stores.redis.keys import Keys
+from noburn.kit.redis_cluster import servers_of
 
 LIST_MS = 3_000
 """How long the rows of a page may take."""
@@ -180,9 +181,18 @@ def _ask_redis(counters: Sequence[Counter]) -> None:
     if not asked:
         return
     try:
+        servers = servers_of(settings.REDIS_URL, {keys.epoch for *_, keys in asked}, seconds=REDIS_SECONDS)
+    except redis.RedisError:
+        return
+    for server in sorted(set(servers.values())):
+        _ask_server(server, [one for one in asked if servers[one[2].epoch] == server])
+
+
+def _ask_server(url: str, asked: Sequence[tuple[Counter, Row, Keys]]) -> None:
+    try:
         with (
             redis.Redis.from_url(
-                settings.REDIS_URL, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS
+                url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS
             ) as client,
             client.pipeline(transaction=False) as pipeline,
         ):

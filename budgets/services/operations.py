@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
-from budgets.domain.escrow import GRACE_SECONDS, MAX_HOLD_LIFE_SECONDS
+import redis as redis_sync
+
+from budgets.domain.escrow import GRACE_SECONDS, MAX_HOLD_LIFE_SECONDS, SHARDS
 from budgets.services.epochs import EpochDirectory
 from budgets.services.grants import Grants
 from budgets.services.recovery import CloseResult, Controller
@@ -16,13 +18,24 @@ from budgets.services.sweeping import Sweep, Sweeper
 from budgets.services.verification import Verification, verify
 from budgets.stores.postgres.control import ControlStore, WriteoffTooEarly
 from budgets.stores.postgres.money import EpochRow, Row, StorageUnavailable
-from budgets.stores.redis.connection import RedisConnection, RedisUnavailable
+from budgets.stores.redis.cluster import connect
+from budgets.stores.redis.connection import RedisClient, RedisUnavailable
+from budgets.stores.redis.keys import epoch_key
 from noburn.kit import ids
+from noburn.kit.redis_cluster import servers_of, slot_of
 
 STRANDED_MAX = 1_000
+SLOTS_SECONDS = 5.0
 WRITEOFF_WAIT_SECONDS = MAX_HOLD_LIFE_SECONDS + GRACE_SECONDS
 
-__all__ = ["Operations", "RedisUnavailable", "Status", "StorageUnavailable", "WriteoffTooEarly"]
+__all__ = [
+    "Operations",
+    "RedisUnavailable",
+    "Status",
+    "StorageUnavailable",
+    "WriteoffTooEarly",
+    "whereabouts",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +46,31 @@ class Status:
     stranded: list[Row]
 
 
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """Where a shard's keys are: their hash slot, and the server that has it now, as host and port or path."""
+
+    shard: int
+    slot: int
+    server: str
+
+
+def whereabouts(*, redis_url: str) -> list[Whereabouts]:
+    """Where each shard's keys are. Raises RedisUnavailable."""
+    keys = {shard: epoch_key(shard) for shard in range(SHARDS)}
+    try:
+        servers = servers_of(redis_url, keys.values(), seconds=SLOTS_SECONDS)
+    except redis_sync.RedisError as error:
+        raise RedisUnavailable(str(error)) from error
+    # Without scheme and password.
+    shown = {url: url.rpartition("@")[2].rpartition("//")[2] for url in servers.values()}
+    return [Whereabouts(shard, slot_of(key), shown[servers[key]]) for shard, key in keys.items()]
+
+
 class Operations:
     """The operator's commands."""
 
-    def __init__(self, *, store: ControlStore, redis: RedisConnection) -> None:
+    def __init__(self, *, store: ControlStore, redis: RedisClient) -> None:
         self._store, self._redis = store, redis
         self._controller = Controller(store=store, redis=redis)
 
@@ -44,7 +78,7 @@ class Operations:
     @asynccontextmanager
     async def connected(cls, *, database_url: str, redis_url: str) -> AsyncIterator[Operations]:
         """Operations on connections of their own."""
-        store, redis = ControlStore(database_url, connections=4), RedisConnection(redis_url)
+        store, redis = ControlStore(database_url, connections=4), connect(redis_url)
         await store.open()
         try:
             yield cls(store=store, redis=redis)

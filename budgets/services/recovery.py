@@ -15,8 +15,14 @@ from uuid import UUID, uuid4
 from budgets.domain.escrow import EPOCH_VALIDITY_SECONDS, SHARDS
 from budgets.stores.postgres.control import ControlStore
 from budgets.stores.postgres.money import EpochRow, Row, StorageUnavailable
-from budgets.stores.redis.connection import NoScript, RedisConnection, RedisError, RedisUnavailable
-from budgets.stores.redis.keys import Keys
+from budgets.stores.redis.connection import (
+    NoScript,
+    RedisClient,
+    RedisConnection,
+    RedisError,
+    RedisUnavailable,
+)
+from budgets.stores.redis.keys import Keys, epoch_key
 from budgets.stores.redis.scripts import ScriptSet, digests_of, texts_of
 
 log = logging.getLogger(__name__)
@@ -45,7 +51,7 @@ class CloseResult:
 class Controller:
     """Keeps one open epoch in every shard."""
 
-    def __init__(self, *, store: ControlStore, redis: RedisConnection) -> None:
+    def __init__(self, *, store: ControlStore, redis: RedisClient) -> None:
         self._store, self._redis = store, redis
 
     async def run(self) -> None:
@@ -76,56 +82,94 @@ class Controller:
     async def upgrade(self) -> int:
         """Closes, as planned, the epochs whose scripts are another version's; returns how many. Strands nothing."""
         closed = 0
+        away: RedisUnavailable | None = None
         for row in await self._store.epochs():
             if row.state == "open" and not ScriptSet(row.scripts).current:
-                await self.close(row.shard)
-                closed += 1
+                try:
+                    await self.close(row.shard)
+                    closed += 1
+                except RedisUnavailable as error:
+                    away = error
+        if away is not None:
+            raise away
         if closed:
             log.info("closed %d epochs of another version", closed)
         return closed
 
     async def round(self, *, renew: bool) -> int:
-        """One look at every shard; returns how many epochs were opened. Raises StorageUnavailable, RedisUnavailable."""
+        """One look at every shard; returns how many epochs were opened.
+
+        Raises StorageUnavailable, RedisUnavailable (nobody answers). In a cluster, shards whose master is away are left
+        as they are: nothing is known of them, and the others must not wait for them.
+        """
         rows = {row.shard: row for row in await self._store.epochs()}
-        await self._redis.call("PING")
-        healthy = await self._healthy([row for row in rows.values() if row.state == "open"], renew=renew)
-        broken = [shard for shard in range(SHARDS) if shard not in healthy]
+        await self._redis.ping()
+        healthy, away = await self._healthy(
+            [row for row in rows.values() if row.state == "open"], renew=renew
+        )
+        silent: set[RedisConnection] = set()
         opened = 0
-        for shard in broken:
-            row = rows.get(shard)
-            if row is not None and row.state == "closing":
-                await self._finish_close(row)
-                opened += 1
+        for shard in range(SHARDS):
+            if shard in healthy or shard in away:
                 continue
-            reason = "first epoch" if row is None else f"Redis no longer knows the {row.state} epoch"
+            row = rows.get(shard)
+            server: RedisConnection | None = None
             try:
-                await self._open(shard, row.epoch_id if row else None, reason)
+                server = await self._redis.near(epoch_key(shard))
+                if server in silent:
+                    raise RedisUnavailable("its master does not answer")
+                await server.ping()
+                if row is not None and row.state == "closing":
+                    await self._finish_close(row)
+                else:
+                    reason = "first epoch" if row is None else f"Redis no longer knows the {row.state} epoch"
+                    await self._open(shard, row.epoch_id if row else None, reason)
                 opened += 1
             except EpochFailed as error:
                 log.warning("shard %d: %s", shard, error)
+            except RedisUnavailable:
+                away.add(shard)
+                if server is not None:
+                    # A time-out for each of its shards would keep all others from being renewed.
+                    silent.add(server)
         if opened:
             log.info("opened %d epochs", opened)
+        if len(away) == SHARDS:
+            raise RedisUnavailable("no shard's Redis answers")
+        if away:
+            log.warning("the Redis of shards %s cannot be reached", ", ".join(map(str, sorted(away))))
         return opened
 
-    async def _healthy(self, rows: list[EpochRow], *, renew: bool) -> set[int]:
-        """The shards whose epoch Redis still knows; with `renew`, their validity is prolonged as well."""
+    async def _healthy(self, rows: list[EpochRow], *, renew: bool) -> tuple[set[int], set[int]]:
+        """The shards whose epoch Redis still knows, and those that it cannot be asked about.
+
+        With `renew`, the validity of the former is prolonged as well.
+        """
         until = (
             await self._store.renew([r.epoch_id for r in rows], EPOCH_VALIDITY_SECONDS)
             if renew and rows
             else {}
         )
 
-        async def check(row: EpochRow) -> int | None:
+        healthy: set[int] = set()
+        away: set[int] = set()
+
+        async def check(row: EpochRow) -> None:
             keys = Keys(shard=row.shard, epoch_id=row.epoch_id)
             try:
                 # Without a new time this is a question: is the script there, and is the key ours?
                 args = [until.get(row.epoch_id, 0)]
                 reply = await self._redis.evalsha(ScriptSet(row.scripts).renew, [keys.epoch], [*args])
             except NoScript:
-                return None
-            return row.shard if reply[0] == b"RENEWED" else None
+                return
+            except RedisUnavailable:
+                away.add(row.shard)
+                return
+            if reply[0] == b"RENEWED":
+                healthy.add(row.shard)
 
-        return {shard for shard in await asyncio.gather(*(check(row) for row in rows)) if shard is not None}
+        await asyncio.gather(*(check(row) for row in rows))
+        return healthy, away
 
     async def _open(self, shard: int, old: UUID | None, reason: str) -> None:
         fresh = uuid4()
@@ -140,7 +184,9 @@ class Controller:
         if until is None:
             raise EpochFailed("it was replaced before it opened")
         try:
-            loads = [self._redis.call("SCRIPT", "LOAD", text) for text in texts_of(fresh).values()]
+            # Should the slot leave this server in between, the next one has no script, and nothing is opened.
+            server = await self._redis.near(keys.epoch)
+            loads = [server.call("SCRIPT", "LOAD", text) for text in texts_of(fresh).values()]
             await asyncio.gather(*loads)
             # Ordered by its first valid_until: a controller that was held up here cannot undo its successor.
             reply = await self._redis.evalsha(scripts.open, [keys.epoch], [until, until])

@@ -22,7 +22,7 @@ from budgets.domain.pricing_settled import CostOrigin
 from budgets.services.epochs import EpochDirectory
 from budgets.services.grants import Grants
 from budgets.stores.postgres.money import MoneyStore, Row, StorageUnavailable
-from budgets.stores.redis.connection import Argument, NoScript, RedisConnection, RedisError, RedisUnavailable
+from budgets.stores.redis.connection import Argument, NoScript, RedisClient, RedisError, RedisUnavailable
 from budgets.stores.redis.keys import shard_of
 from noburn.kit import ids
 
@@ -174,7 +174,7 @@ class Resolutions:
         self,
         *,
         store: MoneyStore,
-        redis: RedisConnection,
+        redis: RedisClient,
         epochs: EpochDirectory,
         grants: Grants,
         on_apply: Callable[[Hold], None] = lambda _: None,

@@ -14,7 +14,7 @@ from budgets.domain.pricing_overrides import TenantPrices
 from budgets.services.epochs import EpochDirectory
 from budgets.services.polling import Poller
 from budgets.stores.postgres.money import MoneyStore
-from budgets.stores.redis.connection import RedisConnection, RedisError, RedisUnavailable
+from budgets.stores.redis.connection import RedisClient, RedisError, RedisUnavailable
 from noburn.kit import ids
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Snapshot:
 class Snapshots:
     """Policies by tenant and by key digest. Bounded: the least recently used tenant leaves first."""
 
-    def __init__(self, *, store: MoneyStore, redis: RedisConnection, epochs: EpochDirectory) -> None:
+    def __init__(self, *, store: MoneyStore, redis: RedisClient, epochs: EpochDirectory) -> None:
         self._store, self._redis, self._epochs = store, redis, epochs
         self._by_tenant: OrderedDict[UUID, Snapshot] = OrderedDict()
         self._tenant_of: dict[bytes, UUID] = {}

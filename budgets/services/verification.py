@@ -9,7 +9,7 @@ from uuid import UUID
 from budgets.domain.authorization import hold_from
 from budgets.domain.escrow import SHARDS
 from budgets.stores.postgres.control import ControlStore
-from budgets.stores.redis.connection import RedisConnection
+from budgets.stores.redis.connection import RedisClient
 from budgets.stores.redis.keys import Keys, shard_of
 
 SCAN_COUNT = 1000
@@ -46,7 +46,7 @@ class Verification:
     totals: Totals
 
 
-async def verify(*, store: ControlStore, redis: RedisConnection, tenant_id: UUID | None) -> Verification:
+async def verify(*, store: ControlStore, redis: RedisClient, tenant_id: UUID | None) -> Verification:
     """Compares every figure with its sources. Raises StorageUnavailable, RedisUnavailable."""
     found = [
         Difference(row["tenant"], row["object"], row["figure"], row["stored"], row["derived"])
@@ -65,7 +65,7 @@ async def verify(*, store: ControlStore, redis: RedisConnection, tenant_id: UUID
 
 
 async def _shard(
-    store: ControlStore, redis: RedisConnection, shard: int, epoch_id: UUID, tenant_id: UUID | None
+    store: ControlStore, redis: RedisClient, shard: int, epoch_id: UUID, tenant_id: UUID | None
 ) -> tuple[list[Difference], int]:
     keys = Keys(shard=shard, epoch_id=epoch_id)
     held: dict[tuple[UUID, int], int] = defaultdict(int)

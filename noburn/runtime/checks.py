@@ -14,6 +14,7 @@ import redis
 from django.core.checks import CheckMessage, Error, Tags, register
 from psycopg.rows import DictRow, dict_row
 
+from noburn.kit.redis_cluster import SLOTS, ask_slots, is_cluster
 from noburn.runtime.errors import RuntimeProblem
 
 REDIS_VERSION_MIN = (7, 0)
@@ -35,26 +36,70 @@ class Fault:
 
 
 def redis_faults(redis_url: str) -> list[Fault]:
-    """Returns what is wrong with the Redis of the counters."""
+    """Returns what is wrong with the Redis of the counters; in a cluster, with each of its masters."""
+    if not is_cluster(redis_url):
+        return _server_faults(redis_url, cluster=False)
     try:
-        with redis.Redis.from_url(redis_url, socket_connect_timeout=CONNECT_SECONDS) as client:
-            server: dict[str, Any] = client.info("server")
-            memory: dict[str, Any] = client.info("memory")
-    except (redis.RedisError, OSError, ValueError) as problem:
+        ranges = ask_slots(redis_url, seconds=CONNECT_SECONDS)
+    except redis.ResponseError as problem:
         return [
             Fault(
-                "noburn.E001",
-                f"Redis does not answer at {_without_password(redis_url)}: {problem}.",
-                "Start it, or correct REDIS_URL; unset it to use the embedded one.",
-                unreachable=True,
+                "noburn.E004",
+                f"REDIS_URL names a cluster, and the server is none: {problem}.",
+                "Write redis:// for one server.",
             )
         ]
-    return version_and_policy_faults(
-        version=str(server.get("redis_version", "0")), policy=str(memory.get("maxmemory_policy", "unknown"))
+    except (redis.RedisError, OSError, ValueError) as problem:
+        return [_silent(redis_url, problem)]
+    faults = []
+    if sum(found.last - found.first + 1 for found in ranges) < SLOTS:
+        faults.append(
+            Fault(
+                "noburn.E005",
+                "Some slots of the Redis Cluster have no master.",
+                "`redis-cli --cluster check` says which; the budgets of their shards answer 503 meanwhile.",
+                unreachable=True,
+            )
+        )
+    for master in sorted({found.servers[0] for found in ranges}):
+        faults += _server_faults(master, cluster=True)
+    return faults
+
+
+def _silent(url: str, problem: Exception) -> Fault:
+    return Fault(
+        "noburn.E001",
+        f"Redis does not answer at {_without_password(url)}: {problem}.",
+        "Start it, or correct REDIS_URL; unset it to use the embedded one.",
+        unreachable=True,
     )
 
 
-def version_and_policy_faults(*, version: str, policy: str) -> list[Fault]:
+def _server_faults(url: str, *, cluster: bool) -> list[Fault]:
+    try:
+        with redis.Redis.from_url(url, socket_connect_timeout=CONNECT_SECONDS) as client:
+            server: dict[str, Any] = client.info("server")
+            memory: dict[str, Any] = client.info("memory")
+            clustered: dict[str, Any] = client.info("cluster")
+    except (redis.RedisError, OSError, ValueError) as problem:
+        return [_silent(url, problem)]
+    faults = version_and_policy_faults(
+        version=str(server.get("redis_version", "0")),
+        policy=str(memory.get("maxmemory_policy", "unknown")),
+        where=f" at {_without_password(url)}" if cluster else "",
+    )
+    if clustered.get("cluster_enabled") and not cluster:
+        faults.append(
+            Fault(
+                "noburn.E006",
+                "REDIS_URL names one server of a Redis Cluster, which has the keys of some shards alone.",
+                "Write redis-cluster://host:port,host:port with a few of its servers.",
+            )
+        )
+    return faults
+
+
+def version_and_policy_faults(*, version: str, policy: str, where: str = "") -> list[Fault]:
     """Returns what is wrong with a Redis of this version (as it reports it) and eviction policy."""
     faults = []
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
@@ -62,7 +107,7 @@ def version_and_policy_faults(*, version: str, policy: str) -> list[Fault]:
         faults.append(
             Fault(
                 "noburn.E002",
-                f"Redis is version {version}; noburn needs 7.0 or later.",
+                f"Redis{where} is version {version}; noburn needs 7.0 or later.",
                 "Upgrade it: an older one keeps scripts over a restart, and the epoch fence needs them gone.",
             )
         )
@@ -70,7 +115,7 @@ def version_and_policy_faults(*, version: str, policy: str) -> list[Fault]:
         faults.append(
             Fault(
                 "noburn.E003",
-                f"Redis has maxmemory-policy {policy}; it may throw away holds, which are money.",
+                f"Redis{where} has maxmemory-policy {policy}; it may throw away holds, which are money.",
                 "Run `redis-cli config set maxmemory-policy noeviction`, and put it in its configuration.",
             )
         )

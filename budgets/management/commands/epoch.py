@@ -1,4 +1,4 @@
-"""`manage.py epoch run|status|close|writeoff`: the recovery controller, and what operators may do with epochs."""
+"""`manage.py epoch run|status|close|slots|writeoff`: the recovery controller, and what operators may do with epochs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import signal
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from dataclasses import asdict
 from typing import Any
 
@@ -14,8 +14,27 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from budgets.domain.escrow import SHARDS
-from budgets.services.operations import Operations, RedisUnavailable, StorageUnavailable, WriteoffTooEarly
+from budgets.services.operations import (
+    Operations,
+    RedisUnavailable,
+    StorageUnavailable,
+    WriteoffTooEarly,
+    whereabouts,
+)
 from budgets.services.recovery import EpochFailed
+
+
+def _shard_list(text: str) -> list[int]:
+    """Shards such as `3,17,40-43`, in order and once each."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.strip().partition("-")
+        if not first.isdigit() or not (last or first).isdigit():
+            raise ArgumentTypeError(f"{part!r} is no shard; write numbers and ranges such as 3,17,40-43")
+        found |= set(range(int(first), int(last or first) + 1)) if int(last or first) < SHARDS else {SHARDS}
+    if not found or max(found) >= SHARDS:
+        raise ArgumentTypeError(f"shards are 0 to {SHARDS - 1}, and a range begins with its smaller number")
+    return sorted(found)
 
 
 class Command(BaseCommand):
@@ -29,11 +48,14 @@ class Command(BaseCommand):
         close = does.add_parser("close", help="before Redis is restarted on purpose: strands nothing")
         which = close.add_mutually_exclusive_group(required=True)
         which.add_argument("--shard", type=int, choices=range(SHARDS), metavar=f"0..{SHARDS - 1}")
+        which.add_argument("--shards", type=_shard_list, help="several, such as 3,17,40-43", metavar="LIST")
         which.add_argument("--all", action="store_true")
         which.add_argument("--used", action="store_true", help="only shards whose counters hold something")
         close.add_argument(
             "--seconds", type=float, help="give up after this long; what was not closed stays open"
         )
+        slots = does.add_parser("slots", help="which hash slot and which server each shard's keys are in")
+        slots.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
         off = does.add_parser("writeoff", help="return stranded authority to its budgets, with a name on it")
         off.add_argument("--epoch", required=True, help="the epoch's id, as `epoch status` shows it")
         off.add_argument("--counter", help="one counter only")
@@ -56,6 +78,8 @@ class Command(BaseCommand):
                     await self._control(operations)
                 case "status":
                     await self._status(operations, as_json=options["json"])
+                case "slots":
+                    self._slots(as_json=options["json"])
                 case "close":
                     await self._close(operations, await self._shards(operations, options), options["seconds"])
                 case _:
@@ -95,9 +119,19 @@ class Command(BaseCommand):
                 f"window ends {line['ends_at'] or 'never'}; epoch {line['epoch']} counter {line['counter']}"
             )
 
+    def _slots(self, *, as_json: bool) -> None:
+        found = whereabouts(redis_url=settings.REDIS_URL)
+        if as_json:
+            self.stdout.write(json.dumps({"shards": [asdict(one) for one in found]}))
+            return
+        for one in found:
+            self.stdout.write(f"shard {one.shard:2}  slot {one.slot:5}  {one.server}")
+
     async def _shards(self, operations: Operations, options: dict[str, Any]) -> list[int]:
         if options["used"]:
             return await operations.used_shards()
+        if options["shards"]:
+            return list(options["shards"])
         return list(range(SHARDS)) if options["all"] else [options["shard"]]
 
     async def _close(self, operations: Operations, shards: list[int], seconds: float | None) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable
-from typing import Any, cast
+from typing import Any, Protocol, cast
 from urllib.parse import unquote, urlsplit
 
 import hiredis
@@ -36,9 +36,34 @@ class NoScript(RedisError):
     """The script is not loaded: this Redis was restarted or promoted, or never belonged to the epoch."""
 
 
+class RedisClient(Protocol):
+    """One Redis server, or a cluster of them (cluster.py). A shard's keys share a hash tag, and so a server."""
+
+    async def call(self, *command: Argument) -> Reply:
+        """Sends one command, whose first argument is its key. Raises RedisUnavailable, NoScript, RedisError."""
+
+    def evalsha(self, sha: str, keys: list[str], args: list[Argument]) -> Awaitable[Reply]:
+        """Runs a loaded script; its keys share a hash tag."""
+
+    async def near(self, key: str, /) -> RedisConnection:
+        """The server that has a key, for commands that name none: TIME, SCAN, SCRIPT LOAD. Raises RedisUnavailable."""
+
+    async def ping(self) -> None:
+        """Raises RedisUnavailable if nobody answers."""
+
+    async def close(self) -> None:
+        """Closes every connection; calls under way fail."""
+
+
 def _pack(command: tuple[Argument, ...]) -> bytes:
     # hiredis types its argument as a tuple of one.
     return bytes(hiredis.pack_command(cast(Any, command)))
+
+
+def _seen(future: asyncio.Future[Reply]) -> None:
+    # Nobody waits for it: the command after it tells whether it was heard.
+    if not future.cancelled():
+        future.exception()
 
 
 class _Protocol(asyncio.Protocol):
@@ -109,18 +134,32 @@ class RedisConnection:
         self._failed_at = 0.0
         self._watchdog: asyncio.Task[None] | None = None
 
-    async def call(self, *command: Argument) -> Reply:
-        """Sends one command and returns its reply. Raises RedisUnavailable, NoScript, RedisError."""
+    async def call(self, *command: Argument, asking: bool = False) -> Reply:
+        """Sends one command and returns its reply. Raises RedisUnavailable, NoScript, RedisError.
+
+        `asking`: a slot that this server is taking over has it; good for this command alone.
+        """
         protocol = self._protocol
         if protocol is None or protocol.transport is None:
             protocol = await self._connect()
         if len(protocol.waiting) >= PENDING_MAX:
             raise RedisUnavailable(f"{PENDING_MAX} calls are under way already")
+        if asking:
+            # Both leave in this turn of the loop, so nothing comes between them.
+            protocol.send(_pack(("ASKING",))).add_done_callback(_seen)
         return await protocol.send(_pack(command))
 
     def evalsha(self, sha: str, keys: list[str], args: list[Argument]) -> Awaitable[Reply]:
         """Runs a loaded script."""
         return self.call("EVALSHA", sha, len(keys), *keys, *args)
+
+    async def near(self, _key: str, /) -> RedisConnection:
+        """This server: it has every key."""
+        return self
+
+    async def ping(self) -> None:
+        """Raises RedisUnavailable if it does not answer, RedisError if it refuses to."""
+        await self.call("PING")
 
     async def _connect(self) -> _Protocol:
         loop = asyncio.get_running_loop()
