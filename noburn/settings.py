@@ -10,6 +10,7 @@
 | SECRET_KEY, NOBURN_PEPPER, NOBURN_SIGNING_KEYS, NOBURN_SIGNING_KID | secrets | made once in NOBURN_HOME |
 | NOBURN_ENCRYPTION_KEYS | keys of what is stored encrypted, separated by commas | made once in NOBURN_HOME |
 | EMAIL_URL, DEFAULT_FROM_EMAIL | how e-mail is sent, and from whom | printed by the worker, noburn@ the base URL's host |
+| METRICS_TOKEN | who has it may read /metrics | nobody may |
 | OPERATOR_EMAILS, OPERATOR_WEBHOOK_URL, OPERATOR_WEBHOOK_SECRET | who hears of what concerns the installation | nobody |
 | NOBURN_ALLOW_PRIVATE_WEBHOOKS | webhooks may go to plain http and to private addresses | off |
 | COUNTER_RETENTION_DAYS | for how many days the counters of hours that are over are kept, at least 2 | 35 |
@@ -264,6 +265,9 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 
 # --- metering ---------------------------------------------------------------------------------------------
 USAGE_HOURS_DAYS: int = env.int("USAGE_HOURS_DAYS", default=92)
+
+# --- metrics ----------------------------------------------------------------------------------------------
+METRICS_TOKEN: str = env.str("METRICS_TOKEN", default="")
 
 # --- retention --------------------------------------------------------------------------------------------
 COUNTER_RETENTION_DAYS: int = env.int("COUNTER_RETENTION_DAYS", default=35)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
+from budgets.admin.metrics import metrics
 from noburn import pages
 from noburn.openapi.views import show_document
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", pages.home, name="home"),
     path("docs/problems/<slug:slug>", pages.problem_page, name="problem"),
+    path("metrics", metrics, name="metrics"),
     path("v1/", include("tenants.api.urls")),
     path("v1/", include("alerts.api.urls")),
     path("v1/", include("budgets.api.urls")),

@@ -6,9 +6,7 @@ keys of docs/alerts.md see to it, so all of this may run twice, at once, and aga
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -17,13 +15,9 @@ from django.db import connection, transaction
 
 from alerts.services.alerts import ALERTS_MAX, NewAlert, raise_alerts
 from budgets.domain.budget_rules import show_limit
-from budgets.services.verification import Difference, Verification
+from budgets.services.verification import Difference
 from noburn.kit import ids
 from noburn.kit.money import to_usd
-
-LOOKS = 3
-LOOK_PAUSE_SECONDS = 2.0
-"""Drift is what several looks agree on: calls in flight make figures of Redis and PostgreSQL differ for a moment."""
 
 LOOK_BACK = timedelta(days=1)
 SETTLE_DOWN = timedelta(minutes=2)
@@ -136,43 +130,15 @@ def _threshold(row: Mapping[str, Any]) -> NewAlert:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Drift:
-    """One figure that several looks found to differ from its sources by the same amount."""
-
-    difference: Difference
-    off_by: int
-
-
-async def lasting_drift(
-    *,
-    look: Callable[[], Awaitable[Verification]],
-    looks: int = LOOKS,
-    pause_seconds: float = LOOK_PAUSE_SECONDS,
-) -> list[Drift]:
-    """Looks several times and returns what differed by the same amount each time; one look if that finds nothing."""
-    lasting: dict[tuple[UUID | None, str, str, int], Difference] | None = None
-    for number in range(looks):
-        if number:
-            await asyncio.sleep(pause_seconds)
-        found = {
-            (d.tenant_id, d.object, d.figure, d.stored - d.derived): d for d in (await look()).differences
-        }
-        lasting = found if lasting is None else {key: found[key] for key in lasting if key in found}
-        if not lasting:
-            return []
-    return [Drift(difference, key[3]) for key, difference in (lasting or {}).items()]
-
-
-def drift(*, found: Iterable[Drift], now: datetime) -> int:
+def drift(*, found: Iterable[Difference], now: datetime) -> int:
     """Tells operators of drift, once a day for a tenant; returns how many alerts are new."""
     day = now.astimezone(UTC).date().isoformat()
-    by_tenant: dict[UUID | None, list[Drift]] = {}
+    by_tenant: dict[UUID | None, list[Difference]] = {}
     for one in found:
-        by_tenant.setdefault(one.difference.tenant_id, []).append(one)
+        by_tenant.setdefault(one.tenant_id, []).append(one)
     alerts = []
     for tenant_id, ones in by_tenant.items():
-        first = ones[0].difference
+        first = ones[0]
         whose = ids.encode(ids.TENANT, tenant_id) if tenant_id else "none"
         alerts.append(
             NewAlert(

@@ -11,6 +11,7 @@ from uuid import UUID
 import redis as redis_sync
 
 from budgets.domain.escrow import GRACE_SECONDS, MAX_HOLD_LIFE_SECONDS, SHARDS
+from budgets.services.checking import Round, check_round
 from budgets.services.epochs import EpochDirectory
 from budgets.services.grants import Grants
 from budgets.services.recovery import CloseResult, Controller
@@ -149,3 +150,7 @@ class Operations:
     async def verify(self, tenant_id: UUID | None) -> Verification:
         """Recomputes everything from its sources."""
         return await verify(store=self._store, redis=self._redis, tenant_id=tenant_id)
+
+    async def check(self, *, seconds: float) -> Round:
+        """One round of the checker, within about so many seconds."""
+        return await check_round(store=self._store, redis=self._redis, seconds=seconds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -10,8 +11,11 @@ import psycopg
 
 from budgets.stores.postgres.money import EpochRow, MoneyStore, Row, as_json
 
-SLOW_STATEMENT_MS = 90_000
+SLOW_SECONDS = 90.0
 """For the few statements that read everything there is; below what a task may take."""
+
+LIVE_MAX = 200_000
+"""Live counters of one epoch that are compared with Redis: a shard with more needs a Redis of its own first."""
 
 
 class ControlStore(MoneyStore):
@@ -97,29 +101,105 @@ class ControlStore(MoneyStore):
         """Makes this month's and the next months' partitions; returns how many were new."""
         return int((await self._rows("SELECT nb_make_partitions(current_date, %s)", [months]))[0][0])
 
-    async def _slow_rows(self, sql: str, params: Sequence[object]) -> list[tuple[Any, ...]]:
+    async def _slow_rows(
+        self, sql: str, params: Sequence[object], *, seconds: float = SLOW_SECONDS
+    ) -> list[tuple[Any, ...]]:
         """Rows of a statement that reads a whole ledger: what a request may take is no measure for it."""
         async with self.connection() as connection, connection.transaction():
-            await connection.execute(f"SET LOCAL statement_timeout = {SLOW_STATEMENT_MS}")
+            await connection.execute(f"SET LOCAL statement_timeout = {max(1, int(seconds * 1000))}")
             return await (await connection.execute(sql, params)).fetchall()
 
-    async def verify(self, tenant_id: UUID | None) -> list[Row]:
-        """Every figure that is not what ledger and resolutions say; none at rest."""
+    async def _named_rows(self, sql: str, params: Mapping[str, object]) -> list[tuple[Any, ...]]:
+        async with self.connection() as connection:
+            return await (await connection.execute(sql, params)).fetchall()
+
+    async def verify(self, tenant_id: UUID | None, *, seconds: float = SLOW_SECONDS) -> list[Row]:
+        """Every figure that is not what ledger and resolutions say, as of one moment."""
         sql = "SELECT tenant_id, object, figure, stored, derived FROM nb_verify(%s)"
         names = ("tenant", "object", "figure", "stored", "derived")
-        return [dict(zip(names, row, strict=True)) for row in await self._slow_rows(sql, [tenant_id])]
-
-    async def live_figures(self, epoch_id: UUID, tenant_id: UUID | None) -> list[Row]:
-        """What PostgreSQL knows of an epoch's live incarnations, for the comparison with Redis."""
-        sql = """SELECT g.tenant_id, g.counter_id, g.incarnation, g.authority, g.granted, g.clamped, g.seq, g.acked_seq,
-                b.action = 'warn'
-            FROM grants g JOIN counters c ON c.tenant_id = g.tenant_id AND c.counter_id = g.counter_id
-            JOIN budgets_budget b ON b.tenant_id = c.tenant_id AND b.id = c.budget_id
-            WHERE g.epoch_id = %s AND g.state = 'live' AND (%s::uuid IS NULL OR g.tenant_id = %s)
-            ORDER BY g.counter_id"""
-        names = ("tenant", "counter", "inc", "authority", "granted", "clamped", "seq", "acked_seq", "warns")
-        rows = await self._rows(sql, [epoch_id, tenant_id, tenant_id])
+        rows = await self._slow_rows(sql, [tenant_id], seconds=seconds)
         return [dict(zip(names, row, strict=True)) for row in rows]
+
+    async def live_counters(self, epoch_id: UUID, tenant_id: UUID | None) -> list[tuple[UUID, UUID, int]]:
+        """Tenant, counter and incarnation of what is live in an epoch, at most LIVE_MAX."""
+        sql = """SELECT tenant_id, counter_id, incarnation FROM grants
+            WHERE epoch_id = %s AND state = 'live' AND (%s::uuid IS NULL OR tenant_id = %s)
+            ORDER BY tenant_id, counter_id LIMIT %s"""
+        rows = await self._rows(sql, [epoch_id, tenant_id, tenant_id, LIVE_MAX])
+        return [(row[0], row[1], int(row[2])) for row in rows]
+
+    async def live_figures(
+        self,
+        epoch_id: UUID,
+        counters: Sequence[tuple[UUID, UUID]],
+        holds: Sequence[tuple[UUID, date]],
+        seen_at: datetime,
+    ) -> list[Row]:
+        """What PostgreSQL knows of live incarnations, as of one moment after Redis was looked at.
+
+        `holds` are those that Redis had at `seen_at`, with the months in which they were placed. `due` is what first
+        postings took of an incarnation's authority although Redis had the hold then, or placed it later; `unapplied`
+        counts the former.
+        """
+        sql = """WITH mine AS (SELECT * FROM unnest(%(tenants)s::uuid[], %(counters)s::uuid[]) AS x (tenant, counter)),
+            open AS (SELECT * FROM unnest(%(holds)s::uuid[], %(months)s::date[]) AS x (hold, month)),
+            applies AS (
+                SELECT r.hold_id, r.counters, r.incarnations, r.live, r.first, r.held, true AS seen
+                FROM open o JOIN hold_resolutions r ON r.hold_id = o.hold AND r.placed_month = o.month
+                WHERE r.epoch_id = %(epoch)s
+                UNION ALL
+                SELECT r.hold_id, r.counters, r.incarnations, r.live, r.first, r.held, false
+                FROM ledger_entries l JOIN hold_resolutions r
+                    ON r.hold_id = l.hold_id AND r.placed_month = l.placed_month AND r.epoch_id = %(epoch)s
+                WHERE l.tenant_id IN (SELECT tenant FROM mine) AND l.placed_at > %(seen)s AND l.revision = 1
+                    AND l.hold_id NOT IN (SELECT hold FROM open)),
+            due AS (SELECT p.counter, p.inc, sum(least(p.first, p.held))::bigint AS amount
+                FROM applies a,
+                    unnest(a.counters, a.incarnations, a.live, a.first, a.held) AS p (counter, inc, live, first, held)
+                WHERE p.live GROUP BY 1, 2)
+            SELECT g.tenant_id, g.counter_id, g.incarnation, g.authority, g.granted, g.clamped, g.seq, g.acked_seq,
+                b.action = 'warn', coalesce(d.amount, 0), (SELECT count(*) FROM applies WHERE seen)
+            FROM mine m JOIN grants g ON g.tenant_id = m.tenant AND g.counter_id = m.counter
+            JOIN counters c ON c.tenant_id = g.tenant_id AND c.counter_id = g.counter_id
+            JOIN budgets_budget b ON b.tenant_id = c.tenant_id AND b.id = c.budget_id
+            LEFT JOIN due d ON d.counter = g.counter_id AND d.inc = g.incarnation
+            WHERE g.epoch_id = %(epoch)s AND g.state = 'live'
+            ORDER BY g.counter_id"""
+        params = {
+            "tenants": [tenant for tenant, _ in counters],
+            "counters": [counter for _, counter in counters],
+            "holds": [hold for hold, _ in holds],
+            "months": [month for _, month in holds],
+            "epoch": epoch_id,
+            "seen": seen_at,
+        }
+        names = ("tenant", "counter", "inc", "authority", "granted", "clamped", "seq", "acked_seq", "warns", "due",
+            "unapplied")  # fmt: skip
+        return [dict(zip(names, row, strict=True)) for row in await self._named_rows(sql, params)]
+
+    async def verify_changes(self, limit: int, *, seconds: float) -> Row:
+        """Adds new entries to the checker's sums and compares what they touched; sql/verify_changes.sql."""
+        return dict((await self._slow_rows("SELECT nb_verify_changes(%s)", [limit], seconds=seconds))[0][0])
+
+    async def verify_next(self, limit: int) -> list[UUID]:
+        """The tenants whose turn it is to be recomputed from nothing."""
+        return [row[0] for row in await self._rows("SELECT * FROM nb_verify_next(%s)", [limit])]
+
+    async def verify_turn(self, tenant_id: UUID, differences: int | None) -> None:
+        """Notes a tenant's turn; None: it was not done in time."""
+        await self._rows("SELECT nb_verify_turn(%s, %s)", [tenant_id, differences])
+
+    async def verify_note(
+        self, part: str, *, took_ms: int, looked_at: int, differences: int, behind: int, details: Row
+    ) -> None:
+        """Notes the end of one part of a round of the checker."""
+        params = [part, took_ms, looked_at, differences, behind, as_json(details)]
+        await self._rows("SELECT nb_verify_note(%s, %s, %s, %s, %s, %s::jsonb)", params)
+
+    async def verify_noted(self, part: str) -> Row:
+        """The details that the part's last round noted; empty before the first."""
+        rows = await self._rows("SELECT details FROM verify_checks WHERE part = %s", [part])
+        return dict(rows[0][0]) if rows else {}
 
     async def totals(self, tenant_id: UUID | None) -> tuple[int, int, int, int]:
         """Counters, ledger entries, stranded authority and overrun of a tenant, or of all."""

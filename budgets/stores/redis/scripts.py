@@ -13,7 +13,7 @@ from pathlib import Path
 from uuid import UUID
 
 LUA = Path(__file__).resolve().parent / "lua"
-NAMES = ("preflight", "resolve", "load", "retire", "extend", "renew", "version", "open", "close")
+NAMES = ("preflight", "resolve", "load", "retire", "extend", "renew", "version", "open", "close", "look")
 
 
 @cache
@@ -50,6 +50,7 @@ class ScriptSet:
     close: str
     extend: str
     load: str
+    look: str
     open: str
     preflight: str
     renew: str

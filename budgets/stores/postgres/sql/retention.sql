@@ -104,6 +104,11 @@ BEGIN
         WHERE g.tenant_id = x.t AND g.counter_id = x.k;
         DELETE FROM counters c USING unnest(v_tenants, v_counters) AS x (t, k)
         WHERE c.tenant_id = x.t AND c.counter_id = x.k;
+        -- The checker drops its sums of counters that are gone (verify_changes.sql).
+        UPDATE verified_counters v SET due = true FROM unnest(v_tenants, v_counters) AS x (t, k)
+        WHERE v.tenant_id = x.t AND v.counter_id = x.k;
+        UPDATE verified_grants v SET due = true FROM unnest(v_tenants, v_counters) AS x (t, k)
+        WHERE v.tenant_id = x.t AND v.counter_id = x.k;
     END IF;
     WITH old AS (
         SELECT s.tenant_id, s.budget_id, s.starts_at FROM budgets_budget b
