@@ -18,6 +18,9 @@ from budgets.stores.postgres.prices import load_price_book, load_price_book_vers
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 5.0
+LOAD_SECONDS = 60.0
+"""The whole book is read at once, now and then."""
+
 LISTS_MAX = 32
 
 
@@ -54,6 +57,6 @@ class Books:
         return found
 
     async def _load(self) -> None:
-        async with self._store.connection() as connection:
+        async with self._store.connection(seconds=LOAD_SECONDS) as connection:
             if await load_price_book_version(connection) != self.book.version or not len(self.book):
                 self.book = await load_price_book(connection)

@@ -44,7 +44,9 @@ class Fault:
 FAULTS: dict[str, Fault] = {}
 
 
-def fault(name: str, *, weight: int, seconds: float = 0.0) -> Callable[[Callable[[Harness], Iterator[None]]], None]:
+def fault(
+    name: str, *, weight: int, seconds: float = 0.0
+) -> Callable[[Callable[[Harness], Iterator[None]]], None]:
     """Puts a generator into the table. `seconds` is how long it lasts."""
 
     def add(inject: Callable[[Harness], Iterator[None]]) -> None:
@@ -79,7 +81,7 @@ for _step in GATEWAY_STEPS:
     fault(f"gateway killed: {_step}", weight=2)(gateway_at(_step))
 
 
-@fault("answers of gateways lost", weight=6, seconds=0.3)
+@fault("answers of gateways lost", weight=12, seconds=0.3)
 def answers_lost(h: Harness) -> Iterator[None]:
     lost = sum(front.lost_answers for front in h.installation.fronts)
     for front in h.installation.fronts:
@@ -91,12 +93,12 @@ def answers_lost(h: Harness) -> Iterator[None]:
         raise NotInjected("nobody asked")
 
 
-@fault("answers of Redis lost", weight=4, seconds=0.2)
+@fault("answers of Redis lost", weight=10, seconds=0.2)
 def redis_answers_lost(h: Harness) -> Iterator[None]:
     yield from _losing(h, "redis_proxy")
 
 
-@fault("answers of PostgreSQL lost", weight=4, seconds=0.2)
+@fault("answers of PostgreSQL lost", weight=8, seconds=0.2)
 def postgres_answers_lost(h: Harness) -> Iterator[None]:
     yield from _losing(h, "pg_proxy")
 
@@ -111,7 +113,7 @@ def _losing(h: Harness, name: str) -> Iterator[None]:
         raise NotInjected("nobody asked")
 
 
-@fault("64 duplicate settlements at once", weight=6)
+@fault("64 duplicate settlements at once", weight=20)
 def duplicates(h: Harness) -> Iterator[None]:
     answered = h.load.call(h.load.storm(random.Random(h.chance.random())))
     if not answered:
@@ -136,7 +138,7 @@ def late(h: Harness) -> Iterator[None]:
     yield
 
 
-@fault("client killed in mid-call", weight=6, seconds=0.3)
+@fault("client killed in mid-call", weight=10, seconds=0.3)
 def client_killed(h: Harness) -> Iterator[None]:
     killed = h.journal.counts["clients killed in mid-call"]
     h.load.hang_up = 1
@@ -419,11 +421,17 @@ def controller_at(step: str) -> Callable[[Harness], Iterator[None]]:
     def inject(h: Harness) -> Iterator[None]:
         installation = h.installation
         word = step.split()[0]
-        closes = {"close": h.shard()} if word in ("nb_epoch_closing", "close", "nb_retire", "retire", "nb_retired") else {}
+        closes = (
+            {"close": h.shard()}
+            if word in ("nb_epoch_closing", "close", "nb_retire", "retire", "nb_retired")
+            else {}
+        )
+        # A recovery of 64 shards comes to a step as often; a planned close and a renewal come to it once.
+        most = 1 if closes or word == "nb_epoch_renew" else 40
         for role in installation.controllers:
             role.kill()
         armed = [
-            installation.controller(kill_at=step, kill_after=h.chance.randint(1, 20) if not closes else 1, **closes)
+            installation.controller(kill_at=step, kill_after=h.chance.randint(1, most), **closes)
             for _ in installation.controllers
         ]
         if not closes and word != "nb_epoch_renew":

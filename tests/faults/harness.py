@@ -33,11 +33,17 @@ class Harness:
         self.injected: Counter[str] = Counter()
         self.not_injected: Counter[str] = Counter()
         self.service: dict[str, list[float]] = defaultdict(list)
-        self.lost: Counter[str] = Counter()
-        self.over: Counter[str] = Counter()
-        self.differences = 0
         self._clients = clients
-        self.installation = Installation(celery=celery, syscall_faults=syscall_faults)
+        budgets = [
+            f"customer:*:0.{CUSTOMER_NANO:09d}:total",
+            f"project:*:0.{PROJECT_NANO:09d}:month",
+            "tenant:*:1000:day",
+        ]
+        self.installation = Installation(
+            tenants=[(f"t{number}", budgets) for number in range(TENANTS)],
+            celery=celery,
+            syscall_faults=syscall_faults,
+        )
 
     def __enter__(self) -> Harness:
         self.installation.__enter__()
@@ -49,15 +55,6 @@ class Harness:
         return self
 
     def _people_it(self) -> None:
-        budgets = (
-            f"customer:*:0.{CUSTOMER_NANO:09d}:total",
-            f"project:*:0.{PROJECT_NANO:09d}:month",
-            "tenant:*:1000:day",
-        )
-        shards: set[int] = set()
-        while len(self.installation.tenants) < TENANTS:
-            made = self.installation.provision(f"t{len(shards)}-{self.chance.randrange(10**6)}", *budgets)
-            shards.add(self._shard_of(made))
         for made in self.installation.tenants:
             for scope, limit in (("customer", CUSTOMER_NANO), ("project", PROJECT_NANO)):
                 self.journal.limits[made["tenant_id"], scope, 0] = limit
@@ -76,7 +73,7 @@ class Harness:
         if hasattr(self, "load"):
             self.load.stop()
         if kind is not None and (keep := os.environ.get("NOBURN_FAULT_LOGS")):
-            os.system(f"cp -r {self.installation.path}/logs {keep}")  # noqa: S605
+            os.system(f"cp -r {self.installation.path}/logs {keep}")
         self.installation.close()
 
     @staticmethod
@@ -172,6 +169,7 @@ class Harness:
                 "stranded": stranded,
             }
             for tenant, subject, scope, limit, spent, stranded in self.installation.sql(sql)
+            if f"{scope}:{subject}" not in self.journal.before_restore
         ]
         refusals = sum(len(amounts) for amounts in self.journal.refused.values())
         limits = sum(row["limit"] for row in rows)
@@ -189,15 +187,22 @@ class Harness:
             "drift alerts": drift,
         }
 
-    def save(self, path: Path) -> None:
-        """Adds this run's figures to a file of runs, one a line."""
-        run = {
+    def told(self) -> dict[str, Any]:
+        """This run's figures. Call it once everything has settled down."""
+        return {
             "seed": self.seed,
             "at": time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime()),
-            "injected": dict(self.injected),
-            "service": {name: [round(s, 2) for s in seconds] for name, seconds in self.service.items()},
+            "injected": dict(sorted(self.injected.items())),
+            "not injected": dict(sorted(self.not_injected.items())),
+            "service": {
+                name: [round(s, 2) for s in seconds] for name, seconds in sorted(self.service.items())
+            },
             **self.totals(),
         }
+
+    def save(self, path: Path) -> None:
+        """Adds this run's figures to a file of runs, one a line."""
+        run = self.told()
         with path.open("a") as file:
             file.write(json.dumps(run) + "\n")
         print(json.dumps({k: v for k, v in run.items() if k != "service"}, indent=1))

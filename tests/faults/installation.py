@@ -170,15 +170,22 @@ class Role:
 class Installation:
     """Everything that runs. Use as a context; nothing is left afterwards."""
 
-    def __init__(self, *, celery: bool = True, syscall_faults: bool = False) -> None:
+    def __init__(
+        self, *, tenants: list[tuple[str, list[str]]], celery: bool = True, syscall_faults: bool = False
+    ) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="nbf-", dir="/tmp"))
         self.home = Home.at(self.path)
-        self._celery_wanted = celery
-        self._environment: dict[str, str] = {}
-        traps = {name: SyscallFaults(self.path / f"{name}.trap") for name in ("pg", "a", "b")} if syscall_faults else {}
+        self._celery_wanted, self._tenants_wanted = celery, tenants
+        traps = (
+            {name: SyscallFaults(self.path / f"{name}.trap") for name in ("pg", "a", "b")}
+            if syscall_faults
+            else {}
+        )
         self.postgres = Running(Postgres(self.home), syscalls=traps.get("pg"))
         self.valkeys = {
-            name: Running(NamedValkey(self.home, name=f"counters-{name}", port=free_port()), syscalls=traps.get(name))
+            name: Running(
+                NamedValkey(self.home, name=f"counters-{name}", port=free_port()), syscalls=traps.get(name)
+            )
             for name in ("a", "b")
         }
         self.broker = Running(NamedValkey(self.home, name="broker"))
@@ -191,7 +198,6 @@ class Installation:
         self._roles: dict[int, Role] = {}
         self._early: dict[int, int] = {}
         self._lock = threading.Lock()
-        self._operator_calls = 0
 
     # --- start and end ---
 
@@ -231,11 +237,20 @@ class Installation:
             "PYTHONWARNINGS": "ignore::UserWarning:celery.platforms",
             "PYTHONUNBUFFERED": "1",
         }
-        for name in ("DJANGO_SETTINGS_MODULE", "NOBURN_DURABLE", "NOBURN_SIGNING_KEYS", "NOBURN_PEPPER", "SECRET_KEY"):
+        for name in (
+            "DJANGO_SETTINGS_MODULE",
+            "NOBURN_DURABLE",
+            "NOBURN_SIGNING_KEYS",
+            "NOBURN_PEPPER",
+            "SECRET_KEY",
+        ):
             self.environment.pop(name, None)
         self.manage("setup")
-        secrets = json.loads(self.manage("shell", "--no-imports", "-c", _SECRETS))
-        self.config = {**secrets, "base_url": "http://127.0.0.1:8420"}
+        made = json.loads(
+            self.manage("shell", "--no-imports", "-c", _MAKE.format(tenants=self._tenants_wanted))
+        )
+        self.tenants = made["tenants"]
+        self.config = {**made["secrets"], "base_url": "http://127.0.0.1:8420"}
         self._zygote = subprocess.Popen(
             launch_argv([sys.executable, "-m", "tests.faults.zygote"], death_signal=signal.SIGTERM),
             stdin=subprocess.PIPE,
@@ -249,10 +264,14 @@ class Installation:
         assert json.loads(self._zygote.stdout.readline()) == {"ready": True}
         threading.Thread(target=self._hear, daemon=True).start()
         self.controllers = [self.controller() for _ in range(CONTROLLERS)]
-        self.operator_role = self._fork({"role": "operator", "socket": str(self.path / "operator")}, control=True)
+        self.operator_role = self._fork(
+            {"role": "operator", "socket": str(self.path / "operator")}, control=True
+        )
         self.gateways = [self.gateway(slot) for slot in range(GATEWAYS)]
         # Clients come through these, so that answers can be lost.
-        self.fronts = [Proxy(proxies / f"front-{slot}", self.path / f"gateway-{slot}") for slot in range(GATEWAYS)]
+        self.fronts = [
+            Proxy(proxies / f"front-{slot}", self.path / f"gateway-{slot}") for slot in range(GATEWAYS)
+        ]
         if self._celery_wanted:
             for name in ("worker", "beat"):
                 self.start_celery(name)
@@ -267,7 +286,9 @@ class Installation:
             assert self._zygote.stdin is not None
             self._zygote.stdin.close()
             self._zygote.wait()
-        named = [getattr(self, name, None) for name in ("pg_proxy", "redis_proxy", "control_proxy", "replication")]
+        named = [
+            getattr(self, name, None) for name in ("pg_proxy", "redis_proxy", "control_proxy", "replication")
+        ]
         for proxy in [*named, *getattr(self, "fronts", ())]:
             if proxy is not None:
                 proxy.close()
@@ -296,7 +317,9 @@ class Installation:
 
     def redis(self, name: str | None = None) -> redis.Redis:
         """A client of one Valkey, the master unless it is named."""
-        return redis.Redis(unix_socket_path=str(self._valkey(name or self.master).socket), decode_responses=True)
+        return redis.Redis(
+            unix_socket_path=str(self._valkey(name or self.master).socket), decode_responses=True
+        )
 
     def lead_to(self, name: str, *proxies: Proxy) -> None:
         """Lets proxies lead to a Valkey, breaking what goes elsewhere."""
@@ -316,7 +339,9 @@ class Installation:
         with self.redis(other) as client:
             assert isinstance(self.replication.listen, int)
             client.replicaof("127.0.0.1", str(self.replication.listen))
-            wait_for("the replica", lambda: client.info("replication")["master_link_status"] == "up", seconds=20)
+            wait_for(
+                "the replica", lambda: client.info("replication")["master_link_status"] == "up", seconds=20
+            )
         return other
 
     def sql(self, text: str, *params: Any, owner: bool = False) -> list[tuple[Any, ...]]:
@@ -343,13 +368,6 @@ class Installation:
         assert done.returncode == 0, f"manage.py {arguments}: {done.stdout}{done.stderr}"
         return done.stdout
 
-    def provision(self, slug: str, *budgets: str) -> dict[str, Any]:
-        """A tenant with budgets, made by the command that people use."""
-        flags = [part for budget in budgets for part in ("--budget", budget)]
-        made: dict[str, Any] = json.loads(self.manage("provision", "--tenant", slug, *flags, "--json"))
-        self.tenants.append(made)
-        return made
-
     def gateway(self, slot: int, **extra: Any) -> Role:
         """A new gateway in a slot; `extra` is what a fault puts around it."""
         order = {
@@ -371,7 +389,10 @@ class Installation:
 
     def _fork(self, order: dict[str, Any], *, control: bool = False) -> Role:
         if control:
-            urls = {"database_url": self.environment["DATABASE_URL"], "redis_url": self.environment["REDIS_URL"]}
+            urls = {
+                "database_url": self.environment["DATABASE_URL"],
+                "redis_url": self.environment["REDIS_URL"],
+            }
             order = {**urls, **order}
         order = {"log": str(self.path / "logs" / f"{order['role']}.log"), **order}
         assert self._zygote.stdin is not None
@@ -422,7 +443,15 @@ class Installation:
         if name == "beat":
             argv += ["beat", "--pidfile=", "--loglevel", "WARNING"]
         else:
-            argv += ["worker", "--hostname", f"{name}@%h", "--queues", "money,metering,alerts,default", "--pool", "threads"]
+            argv += [
+                "worker",
+                "--hostname",
+                f"{name}@%h",
+                "--queues",
+                "money,metering,alerts,default",
+                "--pool",
+                "threads",
+            ]
             argv += ["--concurrency", "4", "--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
         self.celery[name] = subprocess.Popen(
             launch_argv(argv, death_signal=signal.SIGKILL),
@@ -441,10 +470,20 @@ class Installation:
         process.wait()
 
 
-_SECRETS = """
-import base64, json
+# One process for all of it: to start Django takes longer than anything that it does here.
+_MAKE = """
+import base64, io, json
 from django.conf import settings
-keys = {kid: base64.b64encode(key).decode() for kid, key in settings.NOBURN_SIGNING_KEYS.items()}
-print(json.dumps({"pepper": base64.b64encode(settings.NOBURN_PEPPER).decode(), "signing_keys": keys,
-    "signing_kid": settings.NOBURN_SIGNING_KID}))
+from django.core.management import call_command
+
+def provisioned(slug, budgets):
+    said = io.StringIO()
+    flags = [part for budget in budgets for part in ("--budget", budget)]
+    call_command("provision", "--tenant", slug, *flags, "--json", stdout=said)
+    return json.loads(said.getvalue())
+
+keys = {{kid: base64.b64encode(key).decode() for kid, key in settings.NOBURN_SIGNING_KEYS.items()}}
+secrets = {{"pepper": base64.b64encode(settings.NOBURN_PEPPER).decode(), "signing_keys": keys}}
+secrets["signing_kid"] = settings.NOBURN_SIGNING_KID
+print(json.dumps({{"secrets": secrets, "tenants": [provisioned(s, b) for s, b in {tenants!r}]}}))
 """

@@ -38,6 +38,7 @@ class Journal:
     counts: Counter[str] = field(default_factory=Counter)
     refused: dict[Window, list[int]] = field(default_factory=lambda: defaultdict(list))
     unchecked: set[str] = field(default_factory=set)
+    before_restore: set[str] = field(default_factory=set)
     settles: int = 0
     lost: list[str] = field(default_factory=list)
     over: list[str] = field(default_factory=list)
@@ -64,7 +65,11 @@ class Journal:
         self.settles += 1
 
     def forget(self, since_ms: float) -> None:
-        """PostgreSQL was restored as of this time: what it was told since is lost, and nobody may hold it to that."""
+        """PostgreSQL was restored as of this time: what it was told since is lost, and nobody may hold it to that.
+
+        Nor to the budgets of those who called then: it does not know what they spent.
+        """
+        self.before_restore |= {window[1] for window in self.events}
         for hold in list(self.holds):
             known = self.holds[hold]
             if known.placed_ms >= since_ms or hold in self.unchecked:
@@ -89,9 +94,14 @@ class Journal:
 
     def falsely_refused(self, rows: list[dict[str, Any]]) -> int:
         """Refusals for which there was room at the end, beside what is spent and stranded; so there was all along."""
-        room = {(row["tenant"], row["subject"], 0): row["limit"] - row["spent"] - row["stranded"] for row in rows}
+        room = {
+            (row["tenant"], row["subject"], 0): row["limit"] - row["spent"] - row["stranded"] for row in rows
+        }
         return sum(
-            amount <= room[window] for window, amounts in self.refused.items() if window in room for amount in amounts
+            amount <= room[window]
+            for window, amounts in self.refused.items()
+            if window in room
+            for amount in amounts
         )
 
 

@@ -46,15 +46,16 @@ class Line:
         self._waiting: dict[int, asyncio.Future[tuple[int, Any]]] = {}
         self._writer: asyncio.StreamWriter | None = None
         self._connecting = asyncio.Lock()
+        self._reading: asyncio.Future[None] | None = None
 
     async def ask(self, word: dict[str, Any], *, forget: bool = False) -> tuple[int, Any]:
         """Status and body. `forget`: hangs up once it is sent, as a client that is killed. Raises Unanswered."""
         number = next(self._numbers)
         try:
             async with self._connecting:
-                if self._writer is None:
+                if self._writer is None or self._writer.is_closing():
                     reader, self._writer = await asyncio.open_unix_connection(self._path, limit=2**22)
-                    asyncio.ensure_future(self._read(reader, self._writer))
+                    self._reading = asyncio.ensure_future(self._read(reader, self._writer))
             future: asyncio.Future[tuple[int, Any]] = asyncio.get_running_loop().create_future()
             self._waiting[number] = future
             self._writer.write(json.dumps({"id": number, **word}).encode() + b"\n")
@@ -87,7 +88,14 @@ class Load:
     """Clients, as many as `clients`, over tenants and gateways' sockets."""
 
     def __init__(
-        self, tenants: list[dict[str, Any]], sockets: list[Path], journal: Journal, *, seed: int, clients: int, month_ms: int
+        self,
+        tenants: list[dict[str, Any]],
+        sockets: list[Path],
+        journal: Journal,
+        *,
+        seed: int,
+        clients: int,
+        month_ms: int,
     ) -> None:
         self._tenants, self._sockets, self.journal = tenants, sockets, journal
         self._chance, self._clients, self._month_ms = random.Random(seed), clients, month_ms
@@ -218,16 +226,26 @@ class Load:
         return "allow"
 
     async def _end(
-        self, chance: random.Random, fate: str, tenant: dict[str, Any], hold: str, authorization: str, amount: int
+        self,
+        chance: random.Random,
+        fate: str,
+        tenant: dict[str, Any],
+        hold: str,
+        authorization: str,
+        amount: int,
     ) -> None:
         used = chance.randint(0, amount)
         settled = {"authorization": authorization, "usage": {}, "cost_usd": f"0.{used:09d}"}
         if fate == "abandon":
             self.journal.counts["abandoned"] += 1
             return
-        await asyncio.sleep(chance.random() * 0.05 if fate != "late" else LATE_TTL_SECONDS * (1 + chance.random()))
+        await asyncio.sleep(
+            chance.random() * 0.05 if fate != "late" else LATE_TTL_SECONDS * (1 + chance.random())
+        )
         if fate == "lose":
-            await self._resolve(chance, "/v1/settle", {"authorization": authorization, "usage": None}, tenant, hold, amount)
+            await self._resolve(
+                chance, "/v1/settle", {"authorization": authorization, "usage": None}, tenant, hold, amount
+            )
         elif fate == "void":
             self.journal.freeing(hold, amount, now_ms())
             await self._resolve(chance, "/v1/void", {"authorization": authorization}, tenant, hold, 0)
@@ -239,14 +257,22 @@ class Load:
                 await self._resolve(chance, "/v1/settle", settled, tenant, hold, used)
 
     async def race(
-        self, chance: random.Random, tenant: dict[str, Any], hold: str, authorization: str, amount: int, used: int
+        self,
+        chance: random.Random,
+        tenant: dict[str, Any],
+        hold: str,
+        authorization: str,
+        amount: int,
+        used: int,
     ) -> None:
         """Settle, void and (by the sweep at its expiry) presume, all at once: any may win, and all are told the same."""
         await asyncio.sleep(LATE_TTL_SECONDS * chance.choice([0.0, 0.9, 1.0, 1.1]))
         self.journal.freeing(hold, amount, now_ms())
         body = {"authorization": authorization}
         await asyncio.gather(
-            self._resolve(chance, "/v1/settle", {**body, "usage": {}, "cost_usd": f"0.{used:09d}"}, tenant, hold, used),
+            self._resolve(
+                chance, "/v1/settle", {**body, "usage": {}, "cost_usd": f"0.{used:09d}"}, tenant, hold, used
+            ),
             self._resolve(chance, "/v1/void", body, tenant, hold, 0),
         )
         known = self.journal.holds.get(hold)
@@ -275,7 +301,13 @@ class Load:
         return answers.count("settled")
 
     async def _resolve(
-        self, chance: random.Random, path: str, body: dict[str, Any], tenant: dict[str, Any], hold: str, amount: int
+        self,
+        chance: random.Random,
+        path: str,
+        body: dict[str, Any],
+        tenant: dict[str, Any],
+        hold: str,
+        amount: int,
     ) -> str:
         count = self.journal.counts
         try:
@@ -292,7 +324,13 @@ class Load:
         return str(status)
 
     async def _repeat(
-        self, chance: random.Random, path: str, body: dict[str, Any], tenant: dict[str, Any], *, forget: bool = False
+        self,
+        chance: random.Random,
+        path: str,
+        body: dict[str, Any],
+        tenant: dict[str, Any],
+        *,
+        forget: bool = False,
     ) -> tuple[int, Any]:
         """Repeats with the same key, at any gateway, until it is answered otherwise than by 503. Raises Unanswered."""
         word = {"method": "POST", "path": path, "body": body, "key": uuid4().hex, "secret": tenant["api_key"]}

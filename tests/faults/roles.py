@@ -21,7 +21,7 @@ from typing import Any
 
 from budgets.domain import demands
 from budgets.domain.policy import WindowKind
-from budgets.domain.windows import Window
+from budgets.domain.windows import Window, window_at
 from budgets.gateway.app import GatewayApp
 from budgets.gateway.config import GatewayConfig
 from budgets.services.operations import Operations
@@ -34,11 +34,16 @@ from tests.support.asgi import send
 RETRY_SECONDS = 0.1
 LINE_MAX = 4_000_000
 
-GATEWAY_STEPS = tuple(
-    f"{step} {when}"
-    for step in ("nb_grant", "nb_ack", "nb_resolve", "load", "preflight", "resolve")
-    for when in ("before", "sent", "after")
-) + ("/v1/preflight answered", "/v1/settle answered", "/v1/void answered")
+GATEWAY_STEPS = (
+    *(
+        f"{step} {when}"
+        for step in ("nb_grant", "nb_ack", "nb_resolve", "load", "preflight", "resolve")
+        for when in ("before", "sent", "after")
+    ),
+    "/v1/preflight answered",
+    "/v1/settle answered",
+    "/v1/void answered",
+)
 """Where a gateway may kill itself: before it asks PostgreSQL or Redis, while the question is on its way, once it has the
 answer, and when its own answer is made and not sent."""
 
@@ -125,8 +130,8 @@ def die_at(step: str, occurrence: int) -> None:
     MoneyStore._rows, RedisConnection.call, ScriptSet.__init__ = rows, call, init  # type: ignore[method-assign]
     global _answered
 
-    def answered(path: str) -> None:
-        if now(path, "answered"):
+    def answered(_path: str) -> None:
+        if now(_path, "answered"):
             die()
 
     _answered = answered
@@ -147,21 +152,23 @@ def shift_clock(seconds: float) -> None:
 
     time.time = lambda: of_time() + seconds
     for name, module in list(sys.modules.items()):
-        if name.startswith(("budgets.", "noburn.", "tenants.")) and getattr(module, "datetime", None) is datetime:
+        if (
+            name.startswith(("budgets.", "noburn.", "tenants."))
+            and getattr(module, "datetime", None) is datetime
+        ):
             module.datetime = Shifted  # type: ignore[attr-defined]
 
 
 def shorten_months(seconds: int) -> None:
     """Lets a month end every so many seconds, so that holds are open when it does."""
-    of = demands.window_at
 
-    def window_at(kind: WindowKind, *, now: datetime, zone: str, anchor_day: int | None) -> Window:
+    def shortened(kind: WindowKind, *, now: datetime, zone: str, anchor_day: int | None) -> Window:
         if kind is not WindowKind.MONTH:
-            return of(kind, now=now, zone=zone, anchor_day=anchor_day)
+            return window_at(kind, now=now, zone=zone, anchor_day=anchor_day)
         start = int(now.timestamp()) // seconds * seconds
         return Window(datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(start + seconds, UTC))
 
-    demands.window_at = window_at
+    demands.window_at = shortened  # type: ignore[attr-defined]
 
 
 def poison(every: int) -> None:
@@ -217,7 +224,9 @@ async def gateway(order: dict[str, Any]) -> None:
         )
         _answered(asked["path"])
         with contextlib.suppress(OSError):
-            writer.write(json.dumps({"id": asked["id"], "status": answer.status, "body": answer.body}).encode() + b"\n")
+            writer.write(
+                json.dumps({"id": asked["id"], "status": answer.status, "body": answer.body}).encode() + b"\n"
+            )
             await writer.drain()
 
     await _serve(order["socket"], one)
@@ -275,14 +284,14 @@ async def _operate(operations: Operations, asked: dict[str, Any]) -> Any:
 
 
 async def _serve(path: str, one: Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]) -> None:
-    under_way: set[asyncio.Task[None]] = set()
+    under_way: set[asyncio.Future[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             while line := await reader.readline():
                 task = asyncio.ensure_future(one(line, writer))
-                under_way.add(task)  # type: ignore[arg-type]
-                task.add_done_callback(under_way.discard)  # type: ignore[arg-type]
+                under_way.add(task)
+                task.add_done_callback(under_way.discard)
         writer.close()
 
     with contextlib.suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""Errors of the disk, by the kernel: a seccomp filter asks us before each fsync and write of one program, and we may say no.
+"""Errors of the disk, by the kernel: a seccomp filter asks us before each fsync and write of a program; we may say no.
 
 It needs no package and no root: the program asks for it itself before it starts (`python -m tests.faults.syscalls`), and
 hands us the descriptor at which the kernel asks. x86-64 and arm64, Linux 5.5 and later.
@@ -20,9 +20,25 @@ from pathlib import Path
 
 ARM = platform.machine() == "aarch64"
 NUMBERS = (
-    {"fsync": 82, "fdatasync": 83, "write": 64, "pwrite64": 68, "pwritev": 70, "fallocate": 47, "ftruncate": 46}
+    {
+        "fsync": 82,
+        "fdatasync": 83,
+        "write": 64,
+        "pwrite64": 68,
+        "pwritev": 70,
+        "fallocate": 47,
+        "ftruncate": 46,
+    }
     if ARM
-    else {"fsync": 74, "fdatasync": 75, "write": 1, "pwrite64": 18, "pwritev": 296, "fallocate": 285, "ftruncate": 77}
+    else {
+        "fsync": 74,
+        "fdatasync": 75,
+        "write": 1,
+        "pwrite64": 18,
+        "pwritev": 296,
+        "fallocate": 285,
+        "ftruncate": 77,
+    }
 )
 SYS_SECCOMP = 277 if ARM else 317
 SYNCS = frozenset((NUMBERS["fsync"], NUMBERS["fdatasync"]))
@@ -144,7 +160,7 @@ def main() -> None:
         rights = array.array("i", [descriptor])
         connection.sendmsg([b"!"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights.tobytes())])
     os.close(descriptor)
-    os.execv(sys.argv[2], sys.argv[2:])  # noqa: S606
+    os.execv(sys.argv[2], sys.argv[2:])
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import psycopg
 
-from budgets.stores.postgres.money import EpochRow, MoneyStore, Row, as_json
+from budgets.stores.postgres.money import ANSWER_SECONDS, EpochRow, MoneyStore, Row, as_json
 
 SLOW_SECONDS = 90.0
 """For the few statements that read everything there is; below what a task may take."""
@@ -105,7 +105,8 @@ class ControlStore(MoneyStore):
         self, sql: str, params: Sequence[object], *, seconds: float = SLOW_SECONDS
     ) -> list[tuple[Any, ...]]:
         """Rows of a statement that reads a whole ledger: what a request may take is no measure for it."""
-        async with self.connection() as connection, connection.transaction():
+        waited = seconds + ANSWER_SECONDS
+        async with self.connection(seconds=waited) as connection, connection.transaction():
             await connection.execute(f"SET LOCAL statement_timeout = {max(1, int(seconds * 1000))}")
             return await (await connection.execute(sql, params)).fetchall()
 

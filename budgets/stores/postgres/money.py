@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import socket
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,6 +20,8 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 CONNECT_SECONDS = 2.0
 RECONNECT_SECONDS = 3.0
 STATEMENT_MS = 5_000
+ANSWER_SECONDS = 7.0
+"""When an answer is no longer waited for: a server that is frozen or cut off keeps no limit of its own."""
 
 Row = dict[str, Any]
 
@@ -44,6 +49,12 @@ def as_json(value: object) -> str:
     return _json(value).decode()
 
 
+def _hang_up(connection: psycopg.AsyncConnection[Any]) -> None:
+    """Breaks a connection on our side, so that whoever waits on it is told; to cancel would be to wait for the server."""
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as ours:
+        ours.shutdown(socket.SHUT_RDWR)
+
+
 class MoneyStore:
     """Calls the money path's functions on a small pool of connections of one role."""
 
@@ -61,6 +72,8 @@ class MoneyStore:
                 "prepare_threshold": 1,
                 "options": f"-c statement_timeout={STATEMENT_MS}",
                 "connect_timeout": 2,
+                # What is not acknowledged on the wire for so long was cut off; without it TCP goes on for minutes.
+                "tcp_user_timeout": int(ANSWER_SECONDS * 1000),
             },
         )
 
@@ -73,11 +86,17 @@ class MoneyStore:
         await self._pool.close(timeout=2)
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[psycopg.AsyncConnection[tuple[Any, ...]]]:
-        """A connection in autocommit mode. Raises StorageUnavailable for what is no fault of the statement."""
+    async def connection(
+        self, *, seconds: float = ANSWER_SECONDS
+    ) -> AsyncIterator[psycopg.AsyncConnection[tuple[Any, ...]]]:
+        """A connection in autocommit mode, for so long. Raises StorageUnavailable for what is not the statement's fault."""
         try:
             async with self._pool.connection() as connection:
-                yield connection
+                hanging_up = asyncio.get_running_loop().call_later(seconds, _hang_up, connection)
+                try:
+                    yield connection
+                finally:
+                    hanging_up.cancel()
         except psycopg.errors.ObjectNotInPrerequisiteState:
             # psycopg calls it operational, but it is a function's answer: not yet, or not in this state.
             raise

@@ -1,0 +1,84 @@
+"""Makes the tables of docs/reliability.md from the runs that soaks added to docs/reliability.jsonl.
+
+`python -m tests.faults.report` writes them; a test holds the page to the file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+RUNS, PAGE = DOCS / "reliability.jsonl", DOCS / "reliability.md"
+BEGIN, END = "<!-- made by tests/faults/report.py from here -->", "<!-- to here -->"
+REASONS = ("budget_exceeded", "budget_busy")
+
+
+def runs() -> list[dict[str, Any]]:
+    """Every run, oldest first."""
+    return [json.loads(line) for line in RUNS.read_text().splitlines()]
+
+
+def tables(found: list[dict[str, Any]]) -> str:
+    """The two tables."""
+    injected: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
+    service: dict[str, list[float]] = defaultdict(list)
+    for run in found:
+        injected.update(run["injected"])
+        counts.update(run["counts"])
+        for name, times in run["service"].items():
+            service[name] += times
+
+    def total(name: str) -> int:
+        return sum(int(run[name]) for run in found)
+
+    def share(part: int, whole: int) -> str:
+        return f"{part} ({part / whole:.2%})" if whole else str(part)
+
+    first, last = found[0]["at"][:10], found[-1]["at"][:10]
+    lines = [
+        f"{len(found)} runs, {first} to {last}, {sum(injected.values()):,} faults.",
+        "",
+        "| Fault | Injected | Acknowledged settlements lost | Budgets exceeded | Seconds until service: median, longest |",
+        "|---|---|---|---|---|",
+    ]
+    # A run that loses or exceeds anything ends there and then: what it had injected is counted against it.
+    for name in sorted(injected):
+        lost = sum(run["lost"] for run in found if name in run["injected"])
+        over = sum(run["over"] + run["budgets over"] for run in found if name in run["injected"])
+        seconds = f"{median(service[name]):.1f}, {max(service[name]):.1f}"
+        lines.append(f"| {name} | {injected[name]:,} | {lost} | {over} | {seconds} |")
+    refused = total("refused by a customer's budget")
+    lines += [
+        "",
+        "| Counted over all runs | |",
+        "|---|---|",
+        f"| calls | {counts['calls']:,} |",
+        f"| allowed | {counts['allow']:,} |",
+        *(f"| refused: `{reason}` | {counts[reason]:,} |" for reason in REASONS),
+        f"| answers of 503, repeated by clients | {counts['503']:,} |",
+        f"| broken connections, repeated by clients | {counts['broken connections']:,} |",
+        f"| settlements and voids acknowledged | {total('acknowledged'):,} |",
+        f"| of these not in PostgreSQL, or otherwise | {total('lost')} |",
+        f"| placings above a limit | {total('over')} |",
+        f"| budgets above their limit at the end | {total('budgets over')} |",
+        f"| refusals by a customer's budget that had room | {share(total('falsely refused'), refused)} |",
+        f"| stranded at the end, of all customers' limits | {total('stranded') / max(1, total('limits')):.1%} |",
+        f"| alerts of drift raised by the checker | {total('drift alerts')} |",
+    ]
+    return "\n".join(lines)
+
+
+def page(text: str, made: str) -> str:
+    """The page with its tables made anew."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n\n{made}\n\n{END}{after}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(PAGE.read_text(), tables(runs())))

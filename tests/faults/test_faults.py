@@ -1,0 +1,122 @@
+"""Every kind of fault once, under load: service returns, nothing acknowledged is lost, no budget is exceeded.
+
+The soak (`test_soak.py`) draws them at random for as long as one likes; docs/reliability.md is made of its runs.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.faults.harness import Harness
+
+TRIES = 4
+"""A process told to die at a step may not come to it at once; of so many one must."""
+
+
+@pytest.fixture(scope="module")
+def harness() -> Iterator[Harness]:
+    from tests.faults.harness import Harness
+
+    seed = int(os.environ.get("NOBURN_SEED", random.SystemRandom().randrange(10**6)))
+    with Harness(seed=seed, celery=True, syscall_faults=True) as found:
+        yield found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_was_vacuous(harness: Harness) -> Iterator[None]:
+    yield
+    counts = harness.journal.counts
+    assert counts["allow"] > 100, counts
+    assert counts["budget_exceeded"] + counts["budget_busy"] > 0, counts
+    assert harness.totals()["drift alerts"] == 0
+
+
+def suffer(harness: Harness, *names: str) -> None:
+    """Injects faults, one after the other, and holds noburn to the journal and to its checker."""
+    from tests.faults.faults import FAULTS
+
+    harness.load.go()
+    for name in names:
+        assert any(harness.inject(FAULTS[name]) for _ in range(TRIES)), f"{name} could not be injected"
+    harness.settle_down()
+
+
+class TestFaults:
+    @pytest.mark.parametrize(
+        "step",
+        [
+            "nb_grant sent",
+            "load before",
+            "preflight after",
+            "nb_resolve sent",
+            "resolve before",
+            "/v1/settle answered",
+        ],
+    )
+    def test_a_gateway_is_killed(self, harness: Harness, step: str) -> None:
+        suffer(harness, f"gateway killed: {step}")
+
+    def test_answers_are_lost_on_every_way(self, harness: Harness) -> None:
+        suffer(
+            harness,
+            "answers of gateways lost",
+            "answers of Redis lost",
+            "answers of PostgreSQL lost",
+            "client killed in mid-call",
+        )
+
+    def test_one_hold_is_resolved_by_many_at_once(self, harness: Harness) -> None:
+        suffer(
+            harness,
+            "64 duplicate settlements at once",
+            "settle, void and expiry at once",
+            "settled after expiry",
+        )
+
+    def test_clocks_are_an_hour_off(self, harness: Harness) -> None:
+        suffer(harness, "clock an hour ahead", "clock an hour behind")
+
+    def test_redis_is_lost(self, harness: Harness) -> None:
+        suffer(harness, "Redis killed", "Redis flushed", "scripts of Redis flushed", "append-only file cut")
+
+    def test_redis_is_another(self, harness: Harness) -> None:
+        suffer(harness, "failover to a lagging replica", "two masters at once")
+
+    def test_postgres_is_away(self, harness: Harness) -> None:
+        suffer(harness, "PostgreSQL frozen", "PostgreSQL stopped", "PostgreSQL killed")
+
+    def test_postgres_is_restored_from_a_backup(self, harness: Harness) -> None:
+        suffer(harness, "PostgreSQL restored from an older backup")
+
+    def test_disks_fail(self, harness: Harness) -> None:
+        suffer(
+            harness,
+            "Redis: fsync errors",
+            "Redis: disk full",
+            "PostgreSQL: fsync errors",
+            "PostgreSQL: disk full",
+        )
+
+    def test_rows_are_refused_and_partitions_missing(self, harness: Harness) -> None:
+        suffer(harness, "poison rows in batches", "no partition for this month")
+
+    @pytest.mark.parametrize("step", ["SCRIPT sent", "nb_epoch_opened before", "retire sent"])
+    def test_two_controllers_are_killed(self, harness: Harness, step: str) -> None:
+        suffer(harness, f"controllers killed: {step}")
+
+    def test_workers_and_their_broker_die(self, harness: Harness) -> None:
+        suffer(harness, "worker killed", "broker flushed", "worker killed")
+
+    def test_a_planned_close_strands_nothing(self, harness: Harness) -> None:
+        harness.settle_down()
+        before = harness.totals()["stranded"]
+        for shard in harness.installation.ask("used"):
+            assert "failed" not in harness.installation.ask("close", shard=shard)
+        assert harness.totals()["stranded"] == before
+        harness.settle_down()
