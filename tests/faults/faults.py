@@ -143,7 +143,7 @@ def client_killed(h: Harness) -> Iterator[None]:
     killed = h.journal.counts["clients killed in mid-call"]
     h.load.hang_up = 1
     yield
-    wait_for("a client", lambda: h.journal.counts["clients killed in mid-call"] > killed, seconds=20)
+    wait_for("a client", lambda: h.journal.counts["clients killed in mid-call"] > killed)
 
 
 @fault("clock an hour ahead", weight=2, seconds=1.5)

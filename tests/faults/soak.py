@@ -42,8 +42,12 @@ def main() -> None:
         "--only", action="append", default=[], help="faults whose names begin so; may be repeated"
     )
     parser.add_argument("--runs", type=Path)
+    parser.add_argument(
+        "--without-workers", action="store_true", help="sweeps by hand alone; for many cheap faults"
+    )
     options = parser.parse_args()
-    with Harness(seed=options.seed, celery=True, syscall_faults=True) as harness:
+    celery, traps = not options.without_workers, not options.without_workers
+    with Harness(seed=options.seed, celery=celery, syscall_faults=traps) as harness:
         try:
             soak(harness, until=time.monotonic() + options.minutes * 60, names=tuple(options.only))
         except BaseException:

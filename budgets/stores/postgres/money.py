@@ -89,7 +89,7 @@ class MoneyStore:
     async def connection(
         self, *, seconds: float = ANSWER_SECONDS
     ) -> AsyncIterator[psycopg.AsyncConnection[tuple[Any, ...]]]:
-        """A connection in autocommit mode, for so long. Raises StorageUnavailable for what is not the statement's fault."""
+        """A connection in autocommit mode, for so long. Raises StorageUnavailable for no fault of the statement's."""
         try:
             async with self._pool.connection() as connection:
                 hanging_up = asyncio.get_running_loop().call_later(seconds, _hang_up, connection)
