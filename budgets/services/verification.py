@@ -161,7 +161,11 @@ class ShardLook:
 
     async def _look(self, rows: list[tuple[UUID, UUID, int]]) -> _Seen | None:
         script = ScriptSet(self._epoch.scripts).look
-        keys = [self._keys.expiries, *(self._keys.counter(counter) for _, counter, _ in rows)]
+        keys = [
+            self._keys.epoch,
+            self._keys.expiries,
+            *(self._keys.counter(counter) for _, counter, _ in rows),
+        ]
         for _ in range(LOOKS_MAX):
             try:
                 # An epoch that an older version opened has no such script; the controller closes it as planned.

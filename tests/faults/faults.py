@@ -298,9 +298,19 @@ def _redis_disk(h: Harness, failing: str) -> Iterator[None]:
 
 @fault("PostgreSQL frozen", weight=2, seconds=3.0)
 def postgres_frozen(h: Harness) -> Iterator[None]:
+    yield from postgres_frozen_for(h)
+
+
+def postgres_frozen_for(h: Harness) -> Iterator[None]:
+    """Frozen, until the caller goes on."""
     h.installation.postgres.signal_all(signal.SIGSTOP)
     yield
     h.installation.postgres.signal_all(signal.SIGCONT)
+
+
+@fault("PostgreSQL frozen for half a minute", weight=0, seconds=30.0)
+def postgres_frozen_long(h: Harness) -> Iterator[None]:
+    yield from postgres_frozen_for(h)
 
 
 @fault("PostgreSQL stopped", weight=2, seconds=2.0)

@@ -179,7 +179,9 @@ class Harness:
         ]
         refusals = sum(len(amounts) for amounts in self.journal.refused.values())
         limits = sum(row["limit"] for row in rows)
-        drift = self.installation.sql("SELECT count(*) FROM alerts_alert WHERE kind = 'drift'")[0][0]
+        told = self.installation.sql("SELECT details FROM alerts_alert WHERE kind = 'drift'")
+        for (details,) in told:
+            print(f"an alert of drift: {details}")
         return {
             "counts": dict(self.journal.counts),
             "acknowledged": self.journal.settles,
@@ -190,15 +192,28 @@ class Harness:
             "falsely refused": self.journal.falsely_refused(rows),
             "limits": limits,
             "stranded": sum(row["stranded"] for row in rows),
-            "drift alerts": drift,
+            "drift alerts": len(told),
         }
 
     def told(self) -> dict[str, Any]:
         """This run's figures. Call it once everything has settled down."""
+        counts, injected = self.journal.counts, Counter(self.injected)
+        # What the clients do by themselves: each is one of its kind, those that were asked for among them.
+        injected["settle, void and expiry at once"] = counts["race"]
+        injected["settled after expiry"] = counts["late"]
+        injected["client gone after its pre-flight"] = counts["abandoned"]
+        injected["hold open over the end of a month"] = counts["open over the end of a month"]
+        # Each answer that was lost is a fault of its own.
+        for name, proxies in (
+            ("gateways", self.installation.fronts),
+            ("Redis", [self.installation.redis_proxy]),
+            ("PostgreSQL", [self.installation.pg_proxy]),
+        ):
+            injected[f"answers of {name} lost"] = sum(proxy.lost_answers for proxy in proxies)
         return {
             "seed": self.seed,
             "at": time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime()),
-            "injected": dict(sorted(self.injected.items())),
+            "injected": dict(sorted((+injected).items())),
             "not injected": dict(sorted(self.not_injected.items())),
             "service": {
                 name: [round(s, 2) for s in seconds] for name, seconds in sorted(self.service.items())

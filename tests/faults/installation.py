@@ -102,15 +102,16 @@ class Running:
             user=self.server.user,
             reach=self.server.reach,
         )
-        self.process = subprocess.Popen(
-            self.syscalls.wrap(argv) if self.syscalls is not None else argv,
-            stdin=subprocess.DEVNULL,
-            stdout=self.server.log.open("ab"),
-            stderr=subprocess.STDOUT,
-            cwd="/",
-            env=plain_environment(),
-            start_new_session=True,
-        )
+        with self.server.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.syscalls.wrap(argv) if self.syscalls is not None else argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd="/",
+                env=plain_environment(),
+                start_new_session=True,
+            )
 
         def ready() -> bool:
             assert self.process is not None
@@ -263,7 +264,8 @@ class Installation:
         )
         assert self._zygote.stdout is not None
         assert json.loads(self._zygote.stdout.readline()) == {"ready": True}
-        threading.Thread(target=self._hear, daemon=True).start()
+        self._hearing = threading.Thread(target=self._hear, name="zygote", daemon=True)
+        self._hearing.start()
         self.controllers = [self.controller() for _ in range(CONTROLLERS)]
         self.operator_role = self._fork(
             {"role": "operator", "socket": str(self.path / "operator")}, control=True
@@ -287,6 +289,9 @@ class Installation:
             assert self._zygote.stdin is not None
             self._zygote.stdin.close()
             self._zygote.wait()
+            self._hearing.join(10)
+            assert self._zygote.stdout is not None
+            self._zygote.stdout.close()
         named = [
             getattr(self, name, None) for name in ("pg_proxy", "redis_proxy", "control_proxy", "replication")
         ]
@@ -432,8 +437,8 @@ class Installation:
                     connection.settimeout(70)
                     connection.connect(str(self.path / "operator"))
                     connection.sendall(json.dumps({"id": 0, "do": do, **fields}).encode() + b"\n")
-                    answer = connection.makefile().readline()
-                    return json.loads(answer)["answer"]
+                    with connection.makefile() as file:
+                        return json.loads(file.readline())["answer"]
             except (OSError, ValueError):
                 assert time.monotonic() < deadline, "no operator answers"
                 time.sleep(POLL_SECONDS)
@@ -454,15 +459,16 @@ class Installation:
                 "threads",
             ]
             argv += ["--concurrency", "4", "--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
-        self.celery[name] = subprocess.Popen(
-            launch_argv(argv, death_signal=signal.SIGKILL),
-            cwd=ROOT,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=(self.path / "logs" / f"{name}.log").open("ab"),
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        with (self.path / "logs" / f"{name}.log").open("ab") as log:
+            self.celery[name] = subprocess.Popen(
+                launch_argv(argv, death_signal=signal.SIGKILL),
+                cwd=ROOT,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def kill_celery(self, name: str) -> None:
         """Ends one of them without a word."""

@@ -73,18 +73,20 @@ class Line:
             future.cancel()
 
     async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            while line := await reader.readline():
-                answer = json.loads(line)
-                future = self._waiting.get(answer["id"])
-                if future is not None and not future.done():
-                    future.set_result((answer["status"], answer["body"]))
-        if self._writer is writer:
-            self._writer = None
-        writer.close()
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_exception(OSError("the gateway hung up"))
+        try:
+            with contextlib.suppress(OSError, ValueError):
+                while line := await reader.readline():
+                    answer = json.loads(line)
+                    future = self._waiting.get(answer["id"])
+                    if future is not None and not future.done():
+                        future.set_result((answer["status"], answer["body"]))
+        finally:
+            if self._writer is writer:
+                self._writer = None
+            writer.transport.abort()
+            for future in self._waiting.values():
+                if not future.done():
+                    future.set_exception(OSError("the gateway hung up"))
 
 
 class Load:
@@ -146,6 +148,8 @@ class Load:
             for task in others:
                 task.cancel()
             await asyncio.gather(*others, return_exceptions=True)
+            # A turn of the loop in which transports close.
+            await asyncio.sleep(0)
 
         self._start(end()).result(GIVE_UP_SECONDS)
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -226,6 +230,10 @@ class Load:
         )
         self.journal.allowed(HoldTold(hold, tenant["tenant_id"], windows, amount, placed_ms))
         await self._end(chance, fate, tenant, hold, answer["authorization"], amount)
+        if fate in ("race", "late"):
+            count[fate] += 1
+        if int((placed_ms - 1) // self._month_ms) != int(now_ms() // self._month_ms) and fate != "abandon":
+            count["open over the end of a month"] += 1
         return "allow"
 
     async def _end(

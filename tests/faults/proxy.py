@@ -88,6 +88,7 @@ class Proxy:
         async def end() -> None:
             self._server.close()
             await self._break()
+            await asyncio.sleep(0)
 
         _loop().call(end())
 

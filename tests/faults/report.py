@@ -30,8 +30,8 @@ def tables(found: list[dict[str, Any]]) -> str:
     for run in found:
         injected.update(run["injected"])
         counts.update(run["counts"])
-        for name, times in run["service"].items():
-            service[name] += times
+        for name, measured in run["service"].items():
+            service[name] += measured
 
     def total(name: str) -> int:
         return sum(int(run[name]) for run in found)
@@ -43,14 +43,15 @@ def tables(found: list[dict[str, Any]]) -> str:
     lines = [
         f"{len(found)} runs, {first} to {last}, {sum(injected.values()):,} faults.",
         "",
-        "| Fault | Injected | Acknowledged settlements lost | Budgets exceeded | Seconds until service: median, longest |",
+        "| Fault | Injected | Acknowledged settles lost | Budgets exceeded | Seconds until service: median, longest |",
         "|---|---|---|---|---|",
     ]
     # A run that loses or exceeds anything ends there and then: what it had injected is counted against it.
     for name in sorted(injected):
         lost = sum(run["lost"] for run in found if name in run["injected"])
         over = sum(run["over"] + run["budgets over"] for run in found if name in run["injected"])
-        seconds = f"{median(service[name]):.1f}, {max(service[name]):.1f}"
+        times = service[name]
+        seconds = f"{median(times):.1f}, {max(times):.1f}" if times else "none was missing"
         lines.append(f"| {name} | {injected[name]:,} | {lost} | {over} | {seconds} |")
     refused = total("refused by a customer's budget")
     lines += [

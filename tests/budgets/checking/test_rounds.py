@@ -101,6 +101,13 @@ class TestRound:
         busy.world.sweep()
         assert found(busy) == []
 
+    def test_takes_no_loss_of_redis_for_a_difference(self, busy: Account) -> None:
+        # Before the controller has seen it.
+        busy.world.lose_redis(scripts=False)
+        assert found(busy) == []
+        busy.world.recover()
+        assert found(busy) == []
+
     def test_recomputes_from_nothing_in_turns_those_first_that_differed(self, busy: Account) -> None:
         check(busy)
         # Behind the sums' back: no entry of the ledger tells that this counter should be looked at.
