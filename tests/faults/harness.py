@@ -155,13 +155,16 @@ class Harness:
 
     def totals(self) -> dict[str, Any]:
         """What a run ends with. Call it once everything has settled down."""
-        # Settlements after a void are a named case in which a limit may be exceeded, so they are left out of `spent`.
-        sql = """WITH after_void AS (SELECT p.counter, sum(p.posted)::bigint AS posted
-                FROM hold_resolutions r, unnest(r.counters, r.posted) AS p (counter, posted)
-                WHERE 'after_void' = ANY (r.flags) GROUP BY 1)
-            SELECT c.tenant_id, c.subject, b.scope, c.limit_amount,
-                c.spent - coalesce((SELECT v.posted FROM after_void v WHERE v.counter = c.counter_id), 0),
-                coalesce(sum(g.authority), 0)::bigint
+        # Settlements after a void are a named case in which a limit may be exceeded. What a correction took back was spent
+        # before it, when calls may have been refused for it.
+        sql = """WITH later AS (SELECT p.counter,
+                    coalesce(sum(p.posted) FILTER (WHERE 'after_void' = ANY (r.flags)), 0)::bigint AS after_void,
+                    coalesce(sum(greatest(0, p.first - p.posted)), 0)::bigint AS taken_back
+                FROM hold_resolutions r, unnest(r.counters, r.first, r.posted) AS p (counter, first, posted)
+                WHERE r.revision > 1 GROUP BY 1)
+            SELECT c.tenant_id, c.subject, b.scope, c.limit_amount, c.spent, coalesce(sum(g.authority), 0)::bigint,
+                coalesce((SELECT l.after_void FROM later l WHERE l.counter = c.counter_id), 0),
+                coalesce((SELECT l.taken_back FROM later l WHERE l.counter = c.counter_id), 0)
             FROM counters c JOIN budgets_budget b ON b.tenant_id = c.tenant_id AND b.id = c.budget_id
             LEFT JOIN grants g ON g.tenant_id = c.tenant_id AND g.counter_id = c.counter_id
                 AND (g.state <> 'live' OR g.epoch_id IN (SELECT epoch_id FROM epochs WHERE state <> 'open'))
@@ -173,8 +176,12 @@ class Harness:
                 "limit": limit,
                 "spent": spent,
                 "stranded": stranded,
+                "after_void": after_void,
+                "taken_back": taken_back,
             }
-            for tenant, subject, scope, limit, spent, stranded in self.installation.sql(sql)
+            for tenant, subject, scope, limit, spent, stranded, after_void, taken_back in self.installation.sql(
+                sql
+            )
             if f"{scope}:{subject}" not in self.journal.before_restore
         ]
         refusals = sum(len(amounts) for amounts in self.journal.refused.values())
@@ -187,7 +194,9 @@ class Harness:
             "acknowledged": self.journal.settles,
             "lost": len(self.journal.lost),
             "over": len(self.journal.over),
-            "budgets over": sum(row["spent"] + row["stranded"] > row["limit"] for row in rows),
+            "budgets over": sum(
+                row["spent"] + row["stranded"] - row["after_void"] > row["limit"] for row in rows
+            ),
             "refused by a customer's budget": refusals,
             "falsely refused": self.journal.falsely_refused(rows),
             "limits": limits,

@@ -95,7 +95,11 @@ class Journal:
     def falsely_refused(self, rows: list[dict[str, Any]]) -> int:
         """Refusals for which there was room at the end, beside what is spent and stranded; so there was all along."""
         room = {
-            (row["tenant"], row["subject"], 0): row["limit"] - row["spent"] - row["stranded"] for row in rows
+            (row["tenant"], row["subject"], 0): row["limit"]
+            - row["spent"]
+            - row["stranded"]
+            - row["taken_back"]
+            for row in rows
         }
         return sum(
             amount <= room[window]
