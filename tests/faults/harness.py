@@ -155,8 +155,8 @@ class Harness:
 
     def totals(self) -> dict[str, Any]:
         """What a run ends with. Call it once everything has settled down."""
-        # Settlements after a void are a named case in which a limit may be exceeded. What a correction took back was spent
-        # before it, when calls may have been refused for it.
+        # Settlements after a void are a named case in which a limit may be exceeded. What a correction took back was
+        # spent before it, when calls may have been refused for it.
         sql = """WITH later AS (SELECT p.counter,
                     coalesce(sum(p.posted) FILTER (WHERE 'after_void' = ANY (r.flags)), 0)::bigint AS after_void,
                     coalesce(sum(greatest(0, p.first - p.posted)), 0)::bigint AS taken_back

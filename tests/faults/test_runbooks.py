@@ -30,6 +30,7 @@ RUNBOOKS = ROOT / "docs" / "runbooks"
 PAGES = sorted(path.stem for path in RUNBOOKS.glob("*.md") if path.stem != "README")
 FENCE = re.compile(r"^ *```\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 SERVICE_SECONDS = 60.0
+START_SECONDS = 300.0
 FAST = ("redis-lost", "drift", "redis-planned")
 
 
@@ -144,7 +145,8 @@ def kill(*pids: int | None) -> None:
 
 @pytest.fixture(scope="module")
 def noburn() -> Iterator[Installation]:
-    with Stage() as stage:
+    with pytest.MonkeyPatch.context() as patch, Stage() as stage:
+        patch.setattr("demo.processes.START_SECONDS", START_SECONDS)
         stage._environment["METRICS_TOKEN"] = "a token"
         stage.start_noburn()
         made = Installation(stage)
