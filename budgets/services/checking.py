@@ -14,7 +14,7 @@ from uuid import UUID
 from budgets.services.verification import PAGE, Difference, Looked, ShardLook, differences_of
 from budgets.stores.postgres.control import ControlStore
 from budgets.stores.postgres.money import StorageUnavailable
-from budgets.stores.redis.connection import RedisConnection, RedisUnavailable
+from budgets.stores.redis.connection import RedisClient, RedisUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class Round:
 async def check_round(
     *,
     store: ControlStore,
-    redis: RedisConnection,
+    redis: RedisClient,
     seconds: float,
     clock: Callable[[], float] = time.monotonic,
 ) -> Round:
@@ -94,7 +94,7 @@ async def _changes(found: Round, store: ControlStore, *, until: float, clock: Ca
 
 
 async def _redis(
-    found: Round, store: ControlStore, redis: RedisConnection, *, until: float, clock: Callable[[], float]
+    found: Round, store: ControlStore, redis: RedisClient, *, until: float, clock: Callable[[], float]
 ) -> None:
     """Compares counters with Redis, shard by shard, beginning where the last round ended."""
     began, looked = clock(), Looked()

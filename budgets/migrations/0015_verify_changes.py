@@ -13,5 +13,5 @@ def read(name: str) -> migrations.RunSQL:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("budgets", "0009_closed_partitions")]
+    dependencies = [("budgets", "0014_reratings")]
     operations = [read("verify_changes"), read("partitions"), read("retention")]
