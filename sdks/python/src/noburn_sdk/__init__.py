@@ -1,5 +1,11 @@
 """noburn refuses an LLM call before it fires when nobody has budget left to pay for it.
 
+noburn_sdk.instrument()  # every client of OpenAI and Anthropic, without a change where they are called
+with noburn_sdk.context(customer="acme"):
+    client.chat.completions.create(model="gpt-4o-mini", messages=messages)
+
+By hand:
+
 nb = noburn_sdk.Noburn()
 with nb.call(model="gpt-4o-mini", input_tokens=1200, customer="acme") as call:
     answer = client.chat.completions.create(
@@ -9,9 +15,11 @@ with nb.call(model="gpt-4o-mini", input_tokens=1200, customer="acme") as call:
 """
 
 from noburn_sdk import estimate, usage
+from noburn_sdk._default import configure, flush
 from noburn_sdk._requests import CallOptions, Settlement
 from noburn_sdk._version import __version__
 from noburn_sdk.async_client import AsyncCall, AsyncNoburn
+from noburn_sdk.attribution import context, ungated
 from noburn_sdk.client import Call, Noburn
 from noburn_sdk.errors import (
     AuthenticationError,
@@ -20,8 +28,12 @@ from noburn_sdk.errors import (
     InvalidRequestError,
     NoburnError,
     PriceUnknownError,
+    StreamCutError,
     UnavailableError,
+    UnboundedError,
 )
+from noburn_sdk.gate import Gate
+from noburn_sdk.integrations.registry import instrument, uninstrument, wrap
 from noburn_sdk.results import (
     Allowed,
     Alternative,
@@ -32,6 +44,9 @@ from noburn_sdk.results import (
     Settled,
 )
 from noburn_sdk.usage import Usage
+
+track = context
+"""The same as a decorator: `@noburn_sdk.track(customer="acme")`."""
 
 __all__ = [
     "Allowed",
@@ -46,6 +61,7 @@ __all__ = [
     "ConflictError",
     "Denied",
     "Extended",
+    "Gate",
     "InvalidRequestError",
     "Noburn",
     "NoburnError",
@@ -53,9 +69,19 @@ __all__ = [
     "Remaining",
     "Settled",
     "Settlement",
+    "StreamCutError",
     "UnavailableError",
+    "UnboundedError",
     "Usage",
     "__version__",
+    "configure",
+    "context",
     "estimate",
+    "flush",
+    "instrument",
+    "track",
+    "ungated",
+    "uninstrument",
     "usage",
+    "wrap",
 ]

@@ -62,6 +62,23 @@ def never_billed(error: BaseException) -> bool:
     return False
 
 
+def never_left(error: BaseException) -> bool:
+    """Says whether an attempt failed for sure before its request left, or was refused with a status.
+
+    For errors of one attempt's transport, of which the caller knows that they are that.
+    """
+    for cause in _causes(error):
+        status = getattr(cause, "status_code", None)
+        if isinstance(status, int):
+            return status >= 400
+        names = {kind.__name__ for kind in type(cause).__mro__}
+        if names & _MAYBE_SENT:
+            return False
+        if names & _NEVER_SENT or isinstance(cause, ConnectionRefusedError):
+            return True
+    return False
+
+
 def _causes(error: BaseException) -> Iterator[BaseException]:
     seen: list[BaseException] = []
     found: BaseException | None = error

@@ -138,6 +138,11 @@ class Preflight:
 
     def to_request(self, *, wait_ms: int) -> Request:
         """Returns the request; `wait_ms` is what the client decided on."""
+        body = self.to_wire(wait_ms=wait_ms)
+        return post("/v1/preflight", body, self.idempotency_key, wait_seconds=wait_ms / 1000)
+
+    def to_wire(self, *, wait_ms: int) -> dict[str, Any]:
+        """Returns the request's JSON object."""
         body: dict[str, Any] = {"model": self.model, "input_tokens": self.input_tokens}
         for name in _PLAIN:
             value = getattr(self, name)
@@ -155,7 +160,7 @@ class Preflight:
             body["subject"] = subject
         if wait_ms:
             body["wait_ms"] = wait_ms
-        return post("/v1/preflight", body, self.idempotency_key, wait_seconds=wait_ms / 1000)
+        return body
 
 
 _SUBJECT = ("project", "customer", "user", "run", "plan")

@@ -5,9 +5,11 @@ A refusal is a RuntimeError as well, since agent frameworks retry a plain Except
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,6 +27,43 @@ class NoburnError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         # Exceptions cross processes in task queues; the default form would call __init__ with the message.
         return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def mixed(error: NoburnError, base: Any) -> NoburnError:
+    """Returns the error as one that is a `base` too, so that a framework treats it as an error of its own.
+
+    Provider clients turn a foreign exception into a lost connection and try again; their own they let through.
+    """
+    if isinstance(error, base):
+        return error
+    own: Any = type(error)
+    kind: Any = _mix(own, base)
+    made: NoburnError = kind.__new__(kind)
+    made.args = error.args
+    made.__dict__.update(error.__dict__)
+    made.__cause__ = error.__cause__
+    return made
+
+
+@cache
+def _mix(kind: Any, base: Any) -> type[NoburnError]:
+    def reduce(self: NoburnError) -> tuple[Any, ...]:
+        # The mix is made anew where it is unpickled, if the framework is installed there.
+        return _rebuild_mixed, (kind, base.__module__, base.__qualname__, self.args, self.__dict__)
+
+    members = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__reduce__": reduce}
+    return type(kind.__name__, (kind, base), {**members, "__doc__": kind.__doc__})
+
+
+def _rebuild_mixed(
+    kind: type[NoburnError], module: str, name: str, args: tuple[Any, ...], state: dict[str, Any]
+) -> NoburnError:
+    error = _rebuild(kind, args, state)
+    try:
+        base = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError):
+        return error
+    return mixed(error, base)
 
 
 def _rebuild(kind: type[NoburnError], args: tuple[Any, ...], state: dict[str, Any]) -> NoburnError:
@@ -78,13 +117,21 @@ class UnavailableError(NoburnError):
         self.retry_after = retry_after
 
 
-class PriceUnknownError(NoburnError):
-    """The model has no price, and the tenant refuses models without one."""
+class PriceUnknownError(NoburnError, RuntimeError):
+    """The model has no price, and the tenant refuses models without one; or a call has no bound."""
 
     def __init__(self, message: str, *, model: str | None = None, provider: str | None = None) -> None:
         super().__init__(message)
         self.model = model
         self.provider = provider
+
+
+class UnboundedError(PriceUnknownError):
+    """What the call can cost is not known before it is made, so it needs a bound from you: see the message."""
+
+
+class StreamCutError(BudgetExceededError):
+    """The stream was ended where it would have cost more than its hold (`cut_streams=True`)."""
 
 
 class InvalidRequestError(NoburnError):

@@ -29,15 +29,18 @@ class Usage:
     images: int = 0
     tool_calls: Mapping[str, int] = field(default_factory=dict)
     service_tier: str | None = None
+    units: Mapping[str, int] = field(default_factory=dict)
+    """What few models charge for, by the price book's names: `input_image_tokens`, `input_characters`."""
 
     def __post_init__(self) -> None:
         errors: dict[str, str] = {}
         for name in _COUNTS:
             if not _is_count(getattr(self, name)):
                 errors[name] = "must be a whole number of at least 0"
-        for name, count in self.tool_calls.items():
-            if not _is_count(count):
-                errors[f"tool_calls.{name}"] = "must be a whole number of at least 0"
+        for group in ("tool_calls", "units"):
+            for name, count in getattr(self, group).items():
+                if not _is_count(count):
+                    errors[f"{group}.{name}"] = "must be a whole number of at least 0"
         if not errors:
             if self.cache_read_tokens + self.cache_write_tokens > self.input_tokens:
                 errors["input_tokens"] = "must contain the cache reads and writes"
@@ -56,12 +59,16 @@ class Usage:
                 wire[name] = getattr(self, name)
         if self.tool_calls:
             wire["tool_calls"] = dict(self.tool_calls)
+        if self.units:
+            wire["units"] = dict(self.units)
         if self.service_tier is not None:
             wire["service_tier"] = self.service_tier
         return wire
 
 
-_COUNTS = tuple(item.name for item in fields(Usage) if item.name not in {"tool_calls", "service_tier"})
+_COUNTS = tuple(
+    item.name for item in fields(Usage) if item.name not in {"tool_calls", "service_tier", "units"}
+)
 _NAMES = frozenset(item.name for item in fields(Usage))
 
 _RESPONSES_TOOLS = {

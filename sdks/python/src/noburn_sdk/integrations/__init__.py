@@ -1,0 +1,1 @@
+"""One folder an integration. Each is imported only where the library that it gates is used."""
