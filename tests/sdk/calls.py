@@ -10,6 +10,7 @@ from typing import Any
 
 import anthropic
 import noburn_sdk
+import noburn_sdk.anthropic
 import noburn_sdk.openai
 import openai
 
@@ -101,7 +102,7 @@ def client(
     family = "openai" if kind in OPENAI else "anthropic"
     options["base_url"] = double.openai_url if family == "openai" else double.anthropic_url
     own: Any = openai if family == "openai" else anthropic
-    dropped: Any = noburn_sdk.openai
+    dropped: Any = noburn_sdk.openai if family == "openai" else noburn_sdk.anthropic
     name = {"openai": "OpenAI", "anthropic": "Anthropic"}[family]
     name = f"Async{name}" if asynchronous else name
     if entry == "instrument":

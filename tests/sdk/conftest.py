@@ -1,10 +1,13 @@
-"""One noburn and one provider double for all tests of the SDK in this process."""
+"""One gateway and one provider double for all tests of the SDK in this process.
+
+Django's applications are loaded after this file, so it imports what needs them late.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import noburn_sdk
 import pytest
@@ -14,7 +17,10 @@ from noburn_sdk._requests import Preflight
 from noburn_sdk.gate.authority import Authority
 
 from tests.doubles.provider import ProviderDouble
-from tests.sdk.plane import Customer, Plane, plane
+
+if TYPE_CHECKING:
+    from tests.sdk.plane import Customer, Plane, Served
+    from tests.support.world import Account, World
 
 PATIENT: dict[str, Any] = {"timeout": 30.0, "retry_timeout": 60.0, "flush_timeout": 60.0}
 """Time-outs that a busy machine does not reach."""
@@ -34,9 +40,20 @@ class Counting:
 
 
 @pytest.fixture(scope="session")
-def running_plane() -> Iterator[Plane]:
-    with plane() as found:
-        yield found
+def served(_world: World) -> Iterator[Served]:
+    from tests.sdk.plane import Served
+
+    found = Served()
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def plane(served: Served, alice: Account) -> Plane:
+    """A tenant of its own at the running gateway."""
+    from tests.sdk.plane import Plane
+
+    return Plane(served.url, alice)
 
 
 @pytest.fixture(scope="session")
@@ -52,15 +69,15 @@ def double(running_double: ProviderDouble) -> ProviderDouble:
 
 
 @pytest.fixture
-def acme(running_plane: Plane) -> Customer:
+def acme(plane: Plane) -> Customer:
     """A customer with enough."""
-    return running_plane.customer()
+    return plane.customer()
 
 
 @pytest.fixture
-def gate(running_plane: Plane, tmp_path: Path) -> Iterator[Gate]:
+def gate(plane: Plane, tmp_path: Path) -> Iterator[Gate]:
     """The process's gate, onto the running noburn."""
-    made = Gate(running_plane.secret, running_plane.url, outbox=tmp_path / "outbox", **PATIENT)
+    made = Gate(plane.secret, plane.url, outbox=tmp_path / "outbox", **PATIENT)
     made.authority = Counting(made.authority)
     noburn_sdk.configure(gate=made)
     yield made

@@ -20,6 +20,8 @@ from tests.sdk.calls import ANTHROPIC, CHAT, CLAUDE, EMBEDDING, ENTRIES, KINDS, 
 from tests.sdk.conftest import Counting
 from tests.sdk.plane import Customer, Plane
 
+pytestmark = pytest.mark.real_db
+
 ALL = [*OPENAI, *ANTHROPIC]
 USD_PER_MILLION = {
     CHAT: (Decimal("0.15"), Decimal("0.6")),
@@ -68,13 +70,13 @@ class TestGating:
     def test_refuses_before_anything_is_sent(
         self,
         gate: Gate,
-        running_plane: Plane,
+        plane: Plane,
         double: ProviderDouble,
         kind: str,
         entry: str,
         asynchronous: bool,
     ) -> None:
-        poor = running_plane.customer("0.000000001")
+        poor = plane.customer("0.000000001")
         with (
             client(kind, entry, double, asynchronous=asynchronous, max_retries=2) as made,
             noburn_sdk.context(customer=poor.name),

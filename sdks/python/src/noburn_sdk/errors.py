@@ -34,9 +34,9 @@ def mixed(error: NoburnError, base: Any) -> NoburnError:
 
     Provider clients turn a foreign exception into a lost connection and try again; their own they let through.
     """
-    if isinstance(error, base):
-        return error
     own: Any = type(error)
+    if issubclass(own, base):
+        return error
     kind: Any = _mix(own, base)
     made: NoburnError = kind.__new__(kind)
     made.args = error.args

@@ -130,13 +130,19 @@ class Gate:
 
     def _patient_client(self) -> Noburn:
         """A client for the background, where nobody waits."""
-        return Noburn(self._key, self._config.base_url, timeout=10.0, max_retries=2, retry_timeout=10.0)
+        return self._new_client(timeout=10.0, max_retries=2, retry_timeout=10.0)
+
+    def _new_client(self, **options: Any) -> Noburn:
+        return Noburn(self._key, self._config.base_url, **options)
+
+    def _new_async_client(self, **options: Any) -> AsyncNoburn:
+        return AsyncNoburn(self._key, self._config.base_url, **options)
 
     def client(self) -> Noburn:
         """The client that callers in threads are asked through."""
         with self._lock:
             if self._client is None:
-                self._client = Noburn(self._key, self._config.base_url, **self._options())
+                self._client = self._new_client(**self._options())
             return self._client
 
     # Admission
@@ -196,7 +202,7 @@ class Gate:
 
     async def _drive_async(self, steps: Generator[Step, Outcome, Allowed | Denied]) -> Allowed | Denied:
         if self._async_client is None:
-            self._async_client = AsyncNoburn(self._key, self._config.base_url, **self._options())
+            self._async_client = self._new_async_client(**self._options())
         return await self._async_client._run(steps)
 
     def _told(self, resolution: Resolution, result: Settled) -> None:
