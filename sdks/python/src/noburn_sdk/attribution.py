@@ -210,15 +210,19 @@ def _around(function: F, scope: Callable[[], _Scope]) -> F:
         @functools.wraps(function)
         async def wrapped(*args: Any, **options: Any) -> AsyncGenerator[Any, Any]:
             # Set around each step: the consumer between two of them is not inside.
-            steps, sent = function(*args, **options), None
+            steps = function(*args, **options)
+            step: Callable[[], Any] = steps.__anext__
             try:
                 while True:
                     with scope():
                         try:
-                            value = await steps.asend(sent)
+                            value = await step()
                         except StopAsyncIteration:
                             return
-                    sent = yield value
+                    try:
+                        step = functools.partial(steps.asend, (yield value))
+                    except Exception as error:
+                        step = functools.partial(steps.athrow, error)
             finally:
                 await steps.aclose()
 
@@ -226,15 +230,19 @@ def _around(function: F, scope: Callable[[], _Scope]) -> F:
 
         @functools.wraps(function)
         def wrapped(*args: Any, **options: Any) -> Generator[Any, Any, Any]:
-            steps, sent = function(*args, **options), None
+            steps = function(*args, **options)
+            step: Callable[[], Any] = steps.__next__
             try:
                 while True:
                     with scope():
                         try:
-                            value = steps.send(sent)
+                            value = step()
                         except StopIteration as stop:
                             return stop.value
-                    sent = yield value
+                    try:
+                        step = functools.partial(steps.send, (yield value))
+                    except Exception as error:
+                        step = functools.partial(steps.throw, error)
             finally:
                 steps.close()
 

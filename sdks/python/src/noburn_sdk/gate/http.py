@@ -113,7 +113,7 @@ def received(response: Any, held: HeldCall, base: type[BaseException], *, asynch
     if response.status_code >= 400:
         held.void()
         return response
-    if response.is_closed or response.is_stream_consumed:
+    if response.is_closed and not _is_events(response):
         held.settle(_body(response))
         return response
     meter = _meter(response, held)
@@ -127,12 +127,14 @@ def _body(response: Any) -> Any:
         return None
 
 
+def _is_events(response: Any) -> bool:
+    kind: str = response.headers.get("content-type", "").lower()
+    return kind.startswith(("text/event-stream", "application/vnd.amazon.eventstream"))
+
+
 def _meter(response: Any, held: HeldCall) -> Meter:
     endpoint = held.asked.endpoint
-    kind = response.headers.get("content-type", "").lower()
-    if endpoint.meter is not None and kind.startswith(
-        ("text/event-stream", "application/vnd.amazon.eventstream")
-    ):
+    if endpoint.meter is not None and _is_events(response):
         return endpoint.meter(held.model, held.tokens_max is not None)
     return BodyMeter(endpoint.read)
 
