@@ -15,6 +15,13 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 RUNS, PAGE = DOCS / "reliability.jsonl", DOCS / "reliability.md"
 BEGIN, END = "<!-- made by tests/faults/report.py from here -->", "<!-- to here -->"
 REASONS = ("budget_exceeded", "budget_busy")
+BY_CLIENTS = (
+    "client gone after its pre-flight",
+    "hold open over the end of a month",
+    "settle, void and expiry at once",
+    "settled after expiry",
+)
+"""What the load does by itself; all else is injected from outside."""
 
 
 def runs() -> list[dict[str, Any]]:
@@ -39,9 +46,12 @@ def tables(found: list[dict[str, Any]]) -> str:
     def share(part: int, whole: int) -> str:
         return f"{part} ({part / whole:.2%})" if whole else str(part)
 
+    ours = sum(injected[name] for name in BY_CLIENTS)
+    killed = sum(count for name, count in injected.items() if "killed" in name and "client" not in name)
     first, last = found[0]["at"][:10], found[-1]["at"][:10]
     lines = [
-        f"{len(found)} runs, {first} to {last}, {sum(injected.values()):,} faults.",
+        f"{len(found)} runs, {first} to {last}: {sum(injected.values()):,} faults, of which clients caused {ours:,}"
+        f" themselves and {killed:,} were processes that were killed.",
         "",
         "| Fault | Injected | Acknowledged settles lost | Budgets exceeded | Seconds until service: median, longest |",
         "|---|---|---|---|---|",
