@@ -119,9 +119,9 @@ def die_at(step: str, occurrence: int) -> None:
         name = next((word.split("(")[0] for word in sql.split() if word.startswith("nb_")), "")
         return await stepped(name, lambda: of_rows(self, sql, params))
 
-    async def call(self: RedisConnection, *command: Any) -> Any:
+    async def call(self: RedisConnection, *command: Any, asking: bool = False) -> Any:
         name = scripts.get(command[1], "") if command[0] == "EVALSHA" else str(command[0])
-        return await stepped(name, lambda: of_call(self, *command))
+        return await stepped(name, lambda: of_call(self, *command, asking=asking))
 
     def init(self: ScriptSet, recorded: Any) -> None:
         of_init(self, recorded)
