@@ -64,3 +64,4 @@ requirements: setup
 	$(COMPILE) requirements.in -o requirements.txt
 	$(COMPILE) requirements-dev.in -o requirements-dev.txt
 	$(COMPILE) --no-deps requirements-prices.in -o requirements-prices.txt
+	$(COMPILE) tests/sdk/frameworks/requirements.in -o tests/sdk/frameworks/requirements.txt

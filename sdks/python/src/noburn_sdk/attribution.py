@@ -76,9 +76,32 @@ def current() -> Attribution:
     return _current.get()
 
 
+_sources: list[Callable[[], Attribution]] = []
+
+
 def framework() -> Attribution:
-    """Returns what a framework's callback told of the calls here; whatever the caller says comes before it."""
+    """Returns what frameworks know of the calls here; whatever the caller says comes before it."""
+    found = _framework.get()
+    for source in _sources:
+        found = found.over(source())
+    return found
+
+
+def told_by_framework() -> Attribution:
+    """Returns what `tell_framework` set here."""
     return _framework.get()
+
+
+def add_source(source: Callable[[], Attribution]) -> None:
+    """Asks a framework's integration, whenever a call is made, what it knows of it."""
+    if source not in _sources:
+        _sources.append(source)
+
+
+def remove_source(source: Callable[[], Attribution]) -> None:
+    """Undoes `add_source`."""
+    if source in _sources:
+        _sources.remove(source)
 
 
 def tell_framework(said: Attribution) -> Token[Attribution]:

@@ -26,6 +26,7 @@ from noburn_sdk.async_client import AsyncNoburn
 from noburn_sdk.attribution import Attribution
 from noburn_sdk.client import _AROUND, Noburn
 from noburn_sdk.errors import InvalidRequestError, NoburnError, UnavailableError, UnboundedError
+from noburn_sdk.gate import watch
 from noburn_sdk.gate.allowance import Allowance
 from noburn_sdk.gate.authority import Authority, ServerAuthority
 from noburn_sdk.gate.background import Background
@@ -355,6 +356,7 @@ class _Asking:
         return tokens_within(prices.book(), self.estimate, allowed, self.asked.provider)
 
     def _held(self, body: Any, **options: Any) -> HeldCall:
+        watch.note(None)
         return HeldCall(
             self.asked, body, put=self._gate.settler.put, estimate=self.estimate, span=self._span, **options
         )
@@ -415,7 +417,9 @@ class _Asking:
         raise UnavailableError("noburn does not answer, and is given time before it is asked again")
 
     def refused(self, error: BaseException) -> None:
-        """Ends the span of a call that is not made."""
+        """Ends the span of a call that is not made, and tells whoever watches."""
+        if isinstance(error, NoburnError):
+            watch.note(error)
         if self._span is not None:
             self._span.refused(error)
             self._span = None

@@ -15,8 +15,13 @@ from noburn_sdk.gate import Gate
 INTEGRATIONS: Mapping[str, str] = {
     "openai": "noburn_sdk.integrations.openai",
     "anthropic": "noburn_sdk.integrations.anthropic",
+    "litellm": "noburn_sdk.integrations.litellm",
+    "langchain": "noburn_sdk.integrations.langchain",
+    "langgraph": "noburn_sdk.integrations.langgraph",
 }
 """By the name of the package that each gates."""
+_FOUND_BY = {"langchain": "langchain_core"}
+"""What is installed where the package itself need not be: models without agents."""
 
 
 class Integration(Protocol):
@@ -93,4 +98,4 @@ def wrap(client: Any, **said: Any) -> Any:
 
 
 def _installed(name: str) -> bool:
-    return importlib.util.find_spec(name) is not None
+    return importlib.util.find_spec(_FOUND_BY.get(name, name)) is not None
