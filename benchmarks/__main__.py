@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 
+from benchmarks import sdk
 from benchmarks.load import Load, require_wrk, wrk
 from benchmarks.settling import place
 from benchmarks.system import ROOT, System
@@ -192,6 +193,20 @@ def estimates(quick: bool) -> None:
     row("the first estimate of a process, which loads the ranks", f"{found['first_ms']:.0f} ms")
 
 
+def clients(system: System, count: int) -> None:
+    """What the Python SDK's gate adds to a call of OpenAI's client, beside a pre-flight alone."""
+    made = system.provision("clients", *BUDGETS)
+    for found in sdk.measure(system.url, made["api_key"], count):
+        row(f"{found.kind} by OpenAI's client to the double, bare: p50", f"{found.bare_ms:.2f} ms")
+        added = found.gated_ms - found.bare_ms
+        row(
+            "  the same, gated",
+            f"{found.gated_ms:.2f} ms",
+            f"{found.gated_ms / found.bare_ms:.2f} of bare",
+        )
+        row("  what the gate adds", f"{added:.2f} ms", f"{added / found.asked_ms:.2f} of a pre-flight")
+
+
 def main() -> None:
     """Runs everything; `--quick` for a look, which is no measurement."""
     options = argparse.ArgumentParser(description=main.__doc__)
@@ -208,6 +223,7 @@ def main() -> None:
             if workers == 2:
                 settles(system, 20_000 if quick else 60_000, 2 if quick else 6)
                 customers(system, 10_000 if quick else 100_000, seconds)
+                clients(system, 200 if quick else 1_000)
                 metering(system, 10_000 if quick else 60_000, 2 * seconds)
 
 

@@ -31,10 +31,11 @@ def environment(name: str) -> Path:
         # Two processes of one run may come at once.
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (home / "ready").exists():
-            for command in (
+            commands: tuple[list[str | Path], ...] = (
                 [uv, "venv", "-q", "--clear", "--python", sys.executable, home],
                 [uv, "pip", "install", "-q", "--python", home / "bin" / "python", "-r", HERE / f"{name}.txt"],
-            ):
+            )
+            for command in commands:
                 done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
                 assert done.returncode == 0, done.stderr
             (home / "ready").touch()

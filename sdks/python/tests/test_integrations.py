@@ -15,7 +15,14 @@ from anthropic import AnthropicBedrock, AnthropicVertex
 import noburn_sdk
 import noburn_sdk.anthropic
 import noburn_sdk.openai
-from noburn_sdk import BudgetExceededError, Gate, InvalidRequestError, StreamCutError, UnboundedError
+from noburn_sdk import (
+    AuthenticationError,
+    BudgetExceededError,
+    Gate,
+    InvalidRequestError,
+    StreamCutError,
+    UnboundedError,
+)
 from noburn_sdk.integrations.anthropic.meters import MessagesMeter
 from noburn_sdk.integrations.openai.meters import ChatMeter, ResponsesMeter
 from noburn_sdk.testing import MemoryGate, MemoryPlane
@@ -152,6 +159,22 @@ class TestSwitching:
         assert [name for name in wire.requests[0].headers if name.startswith("x-noburn")] == []
 
 
+class TestWithoutAKey:
+    def test_says_so_once_and_sends_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("NOBURN_API_KEY", raising=False)
+        wire, other = Wire(CHAT), Wire(MESSAGE)
+        with pytest.raises(AuthenticationError) as found:
+            noburn_sdk.wrap(openai.OpenAI(api_key="k", http_client=wire.client())).embeddings.create(
+                model="text-embedding-3-small", input="hi"
+            )
+        assert isinstance(found.value, openai.OpenAIError)
+        with pytest.raises(AuthenticationError):
+            noburn_sdk.anthropic.Anthropic(api_key="k", http_client=other.client()).messages.create(
+                model="claude-haiku-4-5", max_tokens=5, messages=MESSAGES
+            )
+        assert wire.requests == other.requests == []
+
+
 class TestOpenAI:
     def test_takes_attribution_from_headers_and_keeps_it_to_itself(self, noburn_plane: MemoryPlane) -> None:
         wire = Wire(CHAT)
@@ -200,10 +223,11 @@ class TestOpenAI:
     def test_settles_images_and_transcriptions_by_their_own_usage(self, noburn_plane: MemoryPlane) -> None:
         image = {"input_tokens": 50, "output_tokens": 272, "input_tokens_details": {"image_tokens": 40}}
         heard = {"type": "duration", "seconds": 12.2}
-        for used, call in (
+        calls: tuple[tuple[Any, Any], ...] = (
             (image, lambda c: c.images.generate(model="gpt-image-1", prompt="a cat")),
             (heard, lambda c: c.audio.transcriptions.create(model="whisper-1", file=("a.wav", b"RIFF"))),
-        ):
+        )
+        for used, call in calls:
             with noburn_sdk.context(cost_usd="0.5"):
                 call(noburn_sdk.wrap(openai_client(Wire({"created": 1, "text": "", "usage": used}))))
         assert noburn_sdk.flush(60)

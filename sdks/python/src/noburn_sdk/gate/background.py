@@ -10,6 +10,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -70,7 +71,7 @@ class Background:
             return
         try:
             asyncio.run_coroutine_threadsafe(last(), loop).result(timeout)
-        except TimeoutError:
+        except FutureTimeout:
             pass
         finally:
             loop.call_soon_threadsafe(loop.stop)

@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any, NoReturn
 from uuid import uuid4
@@ -85,12 +85,15 @@ class Gate:
         self.allowance: Allowance | None = None
         if self.settings.on_unavailable == "allow":
             most = Decimal(self.settings.allow_usd_max or 0)
-            self.allowance = Allowance(most, lambda: datetime.now(UTC).date())
+            self.allowance = Allowance(most, lambda: datetime.now(timezone.utc).date())
         self.observed: Callable[[Asked, Denied], None] | None = None
         """Called with each call that would have been refused, in mode observe."""
         self._telemetry = telemetry.load()
         self._closed = False
         self._begin()
+        if self.settings.outbox is not False:
+            # What an earlier process left is delivered now, not only when this one settles something.
+            self.settler.start()
         _gates.add(self)
 
     def _begin(self) -> None:
@@ -103,9 +106,6 @@ class Gate:
         self.settler = Settler(self._patient_client, self._outbox(), told=self._told)
         wants = self.settings.cut_streams or self.allowance is not None
         self.prices = PriceCache(self._patient_client) if wants else None
-        if self.settings.outbox is not False:
-            # What an earlier process left is delivered now, not only when this one settles something.
-            self.settler.start()
 
     def _outbox(self) -> Outbox | None:
         if self.settings.outbox is False:
@@ -393,7 +393,7 @@ class _Asking:
         return self._unasked(body, after=self._giving_back(cost))
 
     def _giving_back(self, cost: int) -> Callable[[Usage | None], None]:
-        allowance, day, model = self._gate.allowance, datetime.now(UTC).date(), self.asked.model
+        allowance, day, model = self._gate.allowance, datetime.now(timezone.utc).date(), self.asked.model
         prices, provider = self._gate.prices, self.asked.provider
         assert allowance is not None
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from noburn_sdk import _default, attribution
 from noburn_sdk.attribution import Attribution
-from noburn_sdk.errors import InvalidRequestError, UnboundedError, mixed
-from noburn_sdk.gate import http
+from noburn_sdk.errors import InvalidRequestError, NoburnError, UnboundedError, mixed
+from noburn_sdk.gate import Gate, http
 from noburn_sdk.integrations.openai.endpoints import REALTIME
 from noburn_sdk.integrations.openai.site import OpenAISite
 from noburn_sdk.integrations.patching import Patches
@@ -54,12 +54,20 @@ def _class(module: str, name: str) -> Any:
         return None
 
 
+def _gate(site: http.Site) -> Gate:
+    try:
+        return _default.gate()
+    except NoburnError as error:
+        # No key: as an error of OpenAI's own, since any other would be taken for a lost connection.
+        raise mixed(error, site.error_base()) from error.__cause__
+
+
 def gated(before: Callable[..., Any], site: http.Site) -> Callable[..., Any]:
     """Returns `_send_request` with the gate before it."""
 
     @wraps(before)
     def _send_request(self: Any, request: Any, **options: Any) -> Any:
-        return http.send(_default.gate(), site, request, lambda made: before(self, made, **options))
+        return http.send(_gate(site), site, request, lambda made: before(self, made, **options))
 
     return _send_request
 
@@ -69,9 +77,7 @@ def gated_async(before: Callable[..., Awaitable[Any]], site: http.Site) -> Calla
 
     @wraps(before)
     async def _send_request(self: Any, request: Any, **options: Any) -> Any:
-        return await http.send_async(
-            _default.gate(), site, request, lambda made: before(self, made, **options)
-        )
+        return await http.send_async(_gate(site), site, request, lambda made: before(self, made, **options))
 
     return _send_request
 
@@ -114,16 +120,14 @@ def gated_client(inner: Any, site: http.Site) -> Any:
 
         async def send_async(self: Any, request: Any, **options: Any) -> Any:
             forward = super(Gated, self).send
-            return await http.send_async(
-                _default.gate(), site, request, lambda made: forward(made, **options)
-            )
+            return await http.send_async(_gate(site), site, request, lambda made: forward(made, **options))
 
         Gated.send = send_async
     else:
 
         def send(self: Any, request: Any, **options: Any) -> Any:
             forward = super(Gated, self).send
-            return http.send(_default.gate(), site, request, lambda made: forward(made, **options))
+            return http.send(_gate(site), site, request, lambda made: forward(made, **options))
 
         Gated.send = send
     Gated.__name__, Gated.__qualname__ = kind.__name__, kind.__qualname__
