@@ -182,7 +182,7 @@ class Controller:
         keys, scripts = Keys(shard=shard, epoch_id=fresh), ScriptSet(recorded)
         until = (await self._store.renew([fresh], EPOCH_VALIDITY_SECONDS)).get(fresh)
         if until is None:
-            raise EpochFailed("it was replaced before it opened")
+            raise Superseded("it was replaced before it opened")
         try:
             # Should the slot leave this server in between, the next one has no script, and nothing is opened.
             server = await self._redis.near(keys.epoch)
@@ -191,11 +191,11 @@ class Controller:
             # Ordered by its first valid_until: a controller that was held up here cannot undo its successor.
             reply = await self._redis.evalsha(scripts.open, [keys.epoch], [until, until])
             if reply[0] != b"OPENED":
-                raise EpochFailed("a later epoch is open already")
+                raise Superseded("a later epoch is open already")
         except RedisError as error:
             raise EpochFailed(f"Redis refused to open it: {error}") from error
         if not await self._store.opened(fresh):
-            raise EpochFailed("it was replaced while it opened")
+            raise Superseded("it was replaced while it opened")
 
     async def close(self, shard: int) -> CloseResult:
         """A planned close of a shard's open epoch; a new one is open afterwards. Nothing is stranded.

@@ -115,6 +115,9 @@ class Installation:
             text=True,
         )
         if words[1:] == ["epoch", "run"]:
+            # Once it handles signals itself, it is at work.
+            while process.poll() is None and not _handles(process.pid, signal.SIGTERM):
+                time.sleep(0.05)
             self.served()
             process.send_signal(signal.SIGINT)
         said, _ = process.communicate(timeout=120)
@@ -134,6 +137,13 @@ class Installation:
                 if all(word in line for word in words):
                     found.append(pid)
         return found
+
+
+def _handles(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler of its own for a signal."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
 
 
 def kill(*pids: int | None) -> None:
