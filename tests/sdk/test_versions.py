@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
 import os
 import subprocess
@@ -14,39 +12,17 @@ import pytest
 
 from noburn.runtime.embedded import ROOT
 from tests.doubles.provider import ProviderDouble
+from tests.sdk.environments import python_of
 
 HERE = Path(__file__).parent / "versions"
 SECONDS = 300
-
-
-def environment(name: str) -> Path:
-    """Returns the Python of the environment that a list of requirements names; makes it the first time."""
-    wanted = (HERE / f"{name}.txt").read_bytes()
-    mark = hashlib.sha256(wanted + sys.version.encode()).hexdigest()[:12]
-    cache = ROOT / ".venv" / "versions"
-    cache.mkdir(exist_ok=True)
-    home = cache / f"{name}-{mark}"
-    uv = Path(sys.executable).with_name("uv")
-    with (cache / f"{name}.lock").open("w") as lock:
-        # Two processes of one run may come at once.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (home / "ready").exists():
-            commands: tuple[list[str | Path], ...] = (
-                [uv, "venv", "-q", "--clear", "--python", sys.executable, home],
-                [uv, "pip", "install", "-q", "--python", home / "bin" / "python", "-r", HERE / f"{name}.txt"],
-            )
-            for command in commands:
-                done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
-                assert done.returncode == 0, done.stderr
-            (home / "ready").touch()
-    return home / "bin" / "python"
 
 
 @pytest.mark.parametrize(
     ("name", "version", "modules"), [("openai-2", "2.54.0", ["httpx"]), ("here", "3.", ["httpx", "httpx2"])]
 )
 def test_gates_this_version(double: ProviderDouble, name: str, version: str, modules: list[str]) -> None:
-    python = Path(sys.executable) if name == "here" else environment(name)
+    python = Path(sys.executable) if name == "here" else python_of(HERE / f"{name}.txt")
     done = subprocess.run(
         [python, HERE / "program.py", double.openai_url],
         capture_output=True,
