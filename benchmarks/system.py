@@ -60,15 +60,20 @@ class System:
                         return self
             except (urllib.error.URLError, OSError):
                 time.sleep(0.2)
+        # Nobody leaves what was not entered: its processes would stay. The log does.
+        self._end()
         raise RuntimeError(f"noburn did not get ready; its log is {self.home}/serve.log")
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end()
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    def _end(self) -> None:
         assert self._serve is not None
         self._serve.send_signal(signal.SIGINT)
         self._serve.wait(timeout=30)
-        shutil.rmtree(self.home, ignore_errors=True)
 
     def manage(self, *arguments: str) -> str:
         """Runs a manage.py command in this system; returns what it printed."""
