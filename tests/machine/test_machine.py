@@ -88,6 +88,7 @@ def happened(counts: Tally[str], record_property: Callable[[str, object], None])
 
 
 class TestLivesByWeights:
+    @pytest.mark.soak
     def test_keep_every_invariant(
         self, world: World, other: GatewayApp, record_property: Callable[[str, object], None]
     ) -> None:
@@ -168,6 +169,7 @@ class TestMutants:
     def test_of_the_simulator_are_each_run_here_or_said_to_have_no_counterpart(self) -> None:
         assert sorted(MUTANTS) == sorted([*REAL, *AROUND, *MODEL_ALONE])
 
+    @pytest.mark.soak
     @pytest.mark.parametrize("name", QUICK_MUTANTS)
     def test_are_killed(
         self, world: World, other: GatewayApp, name: str, record_property: Callable[[str, object], None]
