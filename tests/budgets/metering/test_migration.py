@@ -30,7 +30,7 @@ class TestMigration:
         ledger = RandomLedger([uuid4(), uuid4()], seed=3, now=datetime.now(UTC))
         with elsewhere.connect(OWNER) as owner, elsewhere.connect(APP) as app:
             # Migration 0003 runs today's nb_resolve, which writes columns that a later one adds, and adds but once.
-            owner.execute(import_module("budgets.migrations.0010_cost_origin").COLUMNS)
+            owner.execute(import_module("budgets.migrations.0013_cost_origin").COLUMNS)
             for _ in range(30):
                 items, outcomes = ledger.batch(200)
                 assert resolve(owner, items) == outcomes
