@@ -51,7 +51,7 @@ class Migration(migrations.Migration):
                 ),
                 ("starts_at", models.DateTimeField()),
                 ("ends_at", models.DateTimeField()),
-                ("provider", models.CharField(blank=True, default="", max_length=100)),
+                ("provider", models.CharField(blank=True, default="", max_length=200)),
                 ("model", models.CharField(blank=True, default="", max_length=200)),
                 ("customer", models.CharField(blank=True, default="", max_length=200)),
                 ("project", models.CharField(blank=True, default="", max_length=200)),

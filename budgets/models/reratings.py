@@ -34,7 +34,7 @@ class Rerating(TenantOwned):
     state = models.CharField(max_length=16, choices=ReratingState, default=ReratingState.PREVIEWING)
     starts_at = models.DateTimeField()
     ends_at = models.DateTimeField()
-    provider = models.CharField(max_length=100, blank=True, default="")
+    provider = models.CharField(max_length=200, blank=True, default="")
     model = models.CharField(max_length=200, blank=True, default="")
     customer = models.CharField(max_length=200, blank=True, default="")
     project = models.CharField(max_length=200, blank=True, default="")
