@@ -99,6 +99,7 @@ INSTALLED_APPS = [
     "tenants.apps.TenantsConfig",
     "alerts.apps.AlertsConfig",
     "budgets.apps.BudgetsConfig",
+    "billing.apps.BillingConfig",
     # Both before the admin, whose templates they replace.
     "unfold",
     "unfold.contrib.filters",
@@ -243,7 +244,7 @@ CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_TASK_DEFAULT_QUEUE = "default"
 # By purpose; noburn.runtime.workers says which worker serves which. A task of another queue is an error.
-CELERY_TASK_QUEUES: dict[str, dict[str, str]] = {"default": {}, "money": {}, "metering": {}, "alerts": {}}
+CELERY_TASK_QUEUES: dict[str, dict[str, str]] = {"default": {}, "money": {}, "metering": {}, "alerts": {}, "billing": {}}
 CELERY_TASK_CREATE_MISSING_QUEUES = False
 # Whatever a task does to budgets is money's, but for sums and tidying, which may wait. The first that fits counts.
 CELERY_TASK_ROUTES: dict[str, dict[str, str]] = {
@@ -252,6 +253,7 @@ CELERY_TASK_ROUTES: dict[str, dict[str, str]] = {
     "budgets.prune_*": {"queue": "default"},
     "budgets.*": {"queue": "money"},
     "alerts.*": {"queue": "alerts"},
+    "billing.*": {"queue": "billing"},
     "tenants.*": {"queue": "default"},
 }
 # Seconds, for a task that names none of its own. Kept by noburn.runtime.workers, since threads know no limits.

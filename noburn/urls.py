@@ -16,6 +16,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("v1/", include("tenants.api.urls")),
     path("v1/", include("alerts.api.urls")),
     path("v1/", include("budgets.api.urls")),
+    path("v1/", include("billing.api.urls")),
     path("v1/openapi.json", show_document, name="openapi"),
     # Before the admin, which answers every path below its own.
     path("admin/money/", include("budgets.admin.urls")),

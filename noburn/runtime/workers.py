@@ -24,7 +24,7 @@ from celery import Task
 log = logging.getLogger(__name__)
 
 WORKERS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
-    {"worker-money": ("money", "metering"), "worker-alerts": ("alerts", "default")}
+    {"worker-money": ("money", "metering"), "worker-alerts": ("alerts", "default", "billing")}
 )
 """The queues of each worker that `manage.py serve` runs: money waits for no webhook."""
 

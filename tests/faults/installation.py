@@ -454,7 +454,7 @@ class Installation:
                 "--hostname",
                 f"{name}@%h",
                 "--queues",
-                "money,metering,alerts,default",
+                "money,metering,alerts,default,billing",
                 "--pool",
                 "threads",
             ]
