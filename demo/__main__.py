@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
 from typing import Any
 from uuid import UUID
 
@@ -31,11 +32,37 @@ LEDGER_MAX = 100_000
 INTERRUPTED_EXIT = 130
 
 
+class Interruption:
+    """Ends the demo on a signal, also where SIGINT was ignored when it started, as a shell does for background jobs.
+
+    A KeyboardInterrupt may be raised within a finalizer or a callback, where Python prints and drops it. It is
+    remembered, so that the next look at it raises it again.
+    """
+
+    def __init__(self) -> None:
+        self._came = False
+
+    def heed(self, *numbers: signal.Signals) -> None:
+        """Takes these signals from now on."""
+        for number in numbers:
+            signal.signal(number, self._come)
+
+    def check(self) -> None:
+        """Raises KeyboardInterrupt when a signal came."""
+        if self._came:
+            raise KeyboardInterrupt
+
+    def _come(self, _number: int, _frame: FrameType | None) -> None:
+        self._came = True
+        raise KeyboardInterrupt
+
+
 class Demo:
     """One performance: what runs, what was provisioned, and what has been counted so far."""
 
-    def __init__(self, stage: Stage, screen: Screen, sizes: Sizes) -> None:
+    def __init__(self, stage: Stage, screen: Screen, sizes: Sizes, interruption: Interruption) -> None:
         self._stage, self._screen, self._sizes = stage, screen, sizes
+        self._interruption = interruption
         self.rows: list[Row] = []
         self.faults: list[str] = []
 
@@ -76,12 +103,18 @@ class Demo:
         )
 
     def _play(self, number: int, scene: Scene, nb: noburn_sdk.Noburn) -> None:
+        self._interruption.check()
         self._screen.title(number, scene.title, scene.story, scene.budget.spec())
         self._stage.double.control(**_BEHAVED | scene.provider)
         app = Application(nb=nb, double=self._stage.double, label=scene.label)
         try:
             with self._screen.progress(scene.calls, app.tally) as shown:
-                run = in_threads(lambda: self._screen.update_progress(shown, app.tally))
+
+                def watch() -> None:
+                    self._interruption.check()
+                    self._screen.update_progress(shown, app.tally)
+
+                run = in_threads(watch)
                 scene.play(Set(stage=self._stage, nb=nb, app=app, say=self._screen.say, run=run))
         finally:
             app.close()
@@ -167,14 +200,14 @@ _BEHAVED: dict[str, Any] = {
 }
 
 
-def perform(screen: Screen, sizes: Sizes, report: Path | None) -> int:
+def perform(screen: Screen, sizes: Sizes, report: Path | None, interruption: Interruption) -> int:
     """Plays the demo and returns the exit status."""
     started = time.monotonic()
     screen.opening()
     stage, log = Stage(), ""
     try:
         with stage:
-            demo = Demo(stage, screen, sizes)
+            demo = Demo(stage, screen, sizes, interruption)
             try:
                 demo.run()
             except (DemoFailed, KeyboardInterrupt):
@@ -209,9 +242,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="the same scenes with fewer calls")
     parser.add_argument("--report", type=Path, help="write the numbers to this file, as JSON")
     options = parser.parse_args()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
-    sys.exit(perform(Screen(), QUICK if options.quick else Sizes(), options.report))
+    interruption = Interruption()
+    interruption.heed(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    sys.exit(perform(Screen(), QUICK if options.quick else Sizes(), options.report, interruption))
 
 
 if __name__ == "__main__":

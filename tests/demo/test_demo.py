@@ -98,7 +98,15 @@ class TestDemo:
         assert played.processes() == []
         assert list(played.directory.iterdir()) == []
 
-    def test_ends_every_process_when_it_is_interrupted(self, played: Played, report: Path) -> None:
+    def test_ends_every_process_when_it_is_interrupted(
+        self, report: Path, request: pytest.FixtureRequest
+    ) -> None:
+        # As a shell starts what runs in the background.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            played: Played = request.getfixturevalue("played")
+        finally:
+            signal.signal(signal.SIGINT, before)
         played.read_until("Twenty threads")
         assert len(played.processes()) > 5
         played.process.send_signal(signal.SIGINT)

@@ -41,6 +41,20 @@ def _applying(desk: Desk, row: Rerating) -> None:
     )
 
 
+def _ready(process: Start, row: Rerating, calls: int) -> Popen[str]:
+    worker = process("-m", WORKER, str(row.pk), str(calls))
+    assert worker.stdout is not None
+    assert worker.stdout.readline() == "ready\n"
+    return worker
+
+
+def _go(worker: Popen[str]) -> Popen[str]:
+    assert worker.stdin is not None
+    worker.stdin.write("\n")
+    worker.stdin.flush()
+    return worker
+
+
 def _lines(process: Popen[str]) -> list[list[int]]:
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 0
@@ -48,7 +62,7 @@ def _lines(process: Popen[str]) -> list[list[int]]:
 
 
 class TestWorkers:
-    @pytest.mark.parametrize("count", [3_000, pytest.param(20_000, marks=pytest.mark.soak)])
+    @pytest.mark.parametrize("count", [1_500, pytest.param(20_000, marks=pytest.mark.soak)])
     def test_go_on_where_a_killed_one_was_and_keep_their_memory_bounded(
         self, count: int, desk: Desk, process: Start
     ) -> None:
@@ -62,7 +76,7 @@ class TestWorkers:
         desk.price("1")
 
         row = _asked(desk)
-        doomed = process("-m", WORKER, str(row.pk), "200")
+        doomed = _go(_ready(process, row, 200))
         assert doomed.stdout is not None
         for _ in range(3):
             assert doomed.stdout.readline()
@@ -70,16 +84,18 @@ class TestWorkers:
         doomed.wait(timeout=20)
         row.refresh_from_db()
         assert (row.state, 600 <= row.seen_calls < count) == (ReratingState.PREVIEWING, True)
-        steps = _lines(process("-m", WORKER, str(row.pk), "200"))
+        steps = _lines(_go(_ready(process, row, 200)))
         row.refresh_from_db()
         assert (row.state, row.seen_calls, row.changed_calls) == (ReratingState.PREVIEWED, count, count)
         assert (row.old_nano, row.new_nano) == (count * DEAR, count * CHEAP)
         assert steps[-1][1] - steps[0][1] < 32 * MEGABYTE
 
         _applying(desk, row)
-        steady, doomed = (process("-m", WORKER, str(row.pk), "100") for _ in range(2))
+        steady, doomed = (_ready(process, row, 100) for _ in range(2))
+        _go(doomed)
         assert doomed.stdout is not None
         assert doomed.stdout.readline()
+        _go(steady)
         doomed.send_signal(signal.SIGKILL)
         doomed.wait(timeout=20)
         steps = _lines(steady)
@@ -105,7 +121,7 @@ class TestWorkers:
         desk.price("1")
         row = desk.preview()
         _applying(desk, row)
-        worker = process("-m", WORKER, str(row.pk), "2")
+        worker = _go(_ready(process, row, 2))
 
         async def meanwhile() -> list[Any]:
             again = [desk.account.settling(placed, usage=USAGE) for placed in settled]

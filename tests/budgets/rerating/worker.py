@@ -1,6 +1,7 @@
 """A worker that goes on with one re-rating, so many calls a step, until nothing is left.
 
-Prints how many calls each step was, and how much memory it takes, so that whoever started it knows when to kill it.
+Says `ready` and waits for a line before it begins, so that whoever started several decides which one is first. Prints
+how many calls each step was, and how much memory it takes, so that one knows when to kill it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ def main() -> None:
     from budgets.services import reratings
     from noburn.kit.clock import utc_now
 
+    print("ready", flush=True)
+    sys.stdin.readline()
     row, limit = Rerating.objects.get(pk=UUID(sys.argv[1])), int(sys.argv[2])
     while row.state in (ReratingState.PREVIEWING, ReratingState.APPLYING):
         if row.state == ReratingState.PREVIEWING:
