@@ -133,7 +133,7 @@ class Life:
 
 
 class TestRandomStories:
-    @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(steps=STEPS)
     def test_keep_to_the_limit_refuse_nothing_falsely_and_stay_exact(
         self, world: World, steps: list[tuple[str, int]]

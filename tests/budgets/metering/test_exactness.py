@@ -45,7 +45,7 @@ def _verified(connection: psycopg.Connection[Any], tenants: list[UUID]) -> list[
 
 
 class TestRollups:
-    @pytest.mark.parametrize("count", [20_000, pytest.param(200_000, marks=pytest.mark.soak)])
+    @pytest.mark.parametrize("count", [8_000, pytest.param(200_000, marks=pytest.mark.soak)])
     def test_equal_the_ledger_with_two_rollers_of_which_one_is_killed(
         self,
         count: int,
