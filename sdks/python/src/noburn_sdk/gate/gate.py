@@ -169,7 +169,7 @@ class Gate:
         asked: Asked,
         drive: Callable[[Generator[Step, Outcome, Allowed | Denied]], Allowed | Denied],
     ) -> HeldCall:
-        asking = _Asking(self, asked)
+        asking = Asking(self, asked)
         try:
             if asking.question is None or not asking.may_ask():
                 return asking.without()
@@ -194,7 +194,7 @@ class Gate:
             import anyio.to_thread
 
             return await anyio.to_thread.run_sync(self.admit, asked)
-        asking = _Asking(self, asked)
+        asking = await self._bounded(asked)
         try:
             question = asking.question
             if question is None or not asking.may_ask():
@@ -209,6 +209,9 @@ class Gate:
         except NoburnError as error:
             asking.refused(error)
             raise
+
+    async def _bounded(self, asked: Asked) -> Asking:
+        return Asking(self, asked)
 
     async def _drive_async(self, steps: Generator[Step, Outcome, Allowed | Denied]) -> Allowed | Denied:
         if self._async_client is None:
@@ -257,7 +260,7 @@ class Gate:
             self._begin()
 
 
-class _Asking:
+class Asking:
     """The steps of one admission, without the asking itself."""
 
     def __init__(self, gate: Gate, asked: Asked) -> None:

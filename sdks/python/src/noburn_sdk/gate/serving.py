@@ -11,7 +11,11 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from noburn_sdk.gate.background import Background
-from noburn_sdk.gate.gate import Gate
+from noburn_sdk.gate.endpoints import Asked
+from noburn_sdk.gate.gate import Asking, Gate
+
+LARGE_BYTES = 128 * 1024
+"""A body of this size is counted in a thread."""
 
 T = TypeVar("T")
 
@@ -37,6 +41,12 @@ class ServingGate(Gate):
 
     def _asker(self) -> Background:
         return Here()
+
+    async def _bounded(self, asked: Asked) -> Asking:
+        if asked.size < LARGE_BYTES:
+            return Asking(self, asked)
+        # Counting so much takes a while, in which everybody else's answers would stand still.
+        return await asyncio.to_thread(Asking, self, asked)
 
     async def aclose(self, timeout: float | None = None) -> bool:
         """Flushes and closes everything. False if settlements are left in the outbox."""
