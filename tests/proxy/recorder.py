@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import socketserver
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+WAIT_SECONDS = 60
 
 
 @dataclass
@@ -24,11 +27,14 @@ class Seen:
 
 @dataclass
 class Told:
-    """An answer: a status, headers, and the pieces of its body; None as a piece ends the connection."""
+    """An answer: a status, headers, and the pieces of its body.
+
+    None as a piece ends the connection; an event is waited for before the next piece is sent.
+    """
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=lambda: {"content-type": "application/json"})
-    pieces: list[bytes | None] = field(default_factory=lambda: [b"{}"])
+    pieces: Sequence[bytes | threading.Event | None] = field(default_factory=lambda: [b"{}"])
     chunked: bool = False
 
 
@@ -64,12 +70,15 @@ class Recorder:
                 if told.chunked:
                     head += "transfer-encoding: chunked\r\n"
                 else:
-                    head += f"content-length: {sum(len(one or b'') for one in told.pieces)}\r\n"
+                    head += f"content-length: {sum(len(one) for one in told.pieces if isinstance(one, bytes))}\r\n"
                 head += "".join(f"{name}: {value}\r\n" for name, value in told.headers.items())
                 self.wfile.write(head.encode() + b"\r\n")
                 for piece in told.pieces:
                     if piece is None:
                         return False
+                    if isinstance(piece, threading.Event):
+                        assert piece.wait(WAIT_SECONDS)
+                        continue
                     if told.chunked:
                         piece = f"{len(piece):x}\r\n".encode() + piece + b"\r\n"
                     self.wfile.write(piece)
