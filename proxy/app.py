@@ -20,7 +20,7 @@ from proxy.answers import Refusal, refusal_of
 from proxy.callers import identify
 from proxy.calls import Call, Calls
 from proxy.config import Config
-from proxy.exchange import Broken, Left, Noted, Receive, Reply, Scope, Send, read_body
+from proxy.exchange import Broken, Left, Noted, Receive, Reply, Room, Scope, Send, read_body
 from proxy.gates import Gates
 from proxy.headers import BadHeaders, checked
 from proxy.metrics import Metrics
@@ -44,6 +44,7 @@ class ProxyApp:
         self._process_id, self._served = secrets.token_hex(5), 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._by_caller: Counter[str] = Counter()
+        self._room = Room(config.limits.bodies_bytes_max)
         self.draining = False
         self._ready: tuple[float, str | None] = (0.0, None)
 
@@ -157,12 +158,16 @@ class ProxyApp:
             raise Refusal(503, "too_many_calls", "This key has too many calls at once.", retry_after=1.0)
         self._by_caller[caller.name] += 1
         try:
-            content = await read_body(receive, by_name.get("content-length"), limits)
-            noted.bytes_in = len(content)
+            content = await read_body(receive, by_name.get("content-length"), limits, self._room, noted)
             call = Call(noted.method, headers, by_name, content, caller, route)
             watch = asyncio.ensure_future(_watch(receive, task))
             try:
-                await self._calls.run(call, reply, noted)
+                async with asyncio.timeout(limits.call_seconds):
+                    await self._calls.run(call, reply, noted)
+            except TimeoutError:
+                raise Refusal(
+                    504, "upstream", f"The call took longer than {limits.call_seconds:g} s."
+                ) from None
             except asyncio.CancelledError:
                 if watch.done() and not self.draining:
                     task.uncancel()
@@ -173,6 +178,7 @@ class ProxyApp:
             finally:
                 watch.cancel()
         finally:
+            self._room.give_back(noted.bytes_in)
             self._by_caller[caller.name] -= 1
             if not self._by_caller[caller.name]:
                 del self._by_caller[caller.name]

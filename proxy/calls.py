@@ -13,7 +13,7 @@ import httpcore
 from noburn_sdk.errors import BudgetExceededError, NoburnError, PriceUnknownError
 from noburn_sdk.gate import Asked, HeldCall
 from noburn_sdk.gate.passing import Passing, is_events, meter_of
-from noburn_sdk.gate.serving import ServingGate
+from noburn_sdk.gate.serving import LARGE_BYTES, ServingGate
 from noburn_sdk.integrations.openai import site
 
 from proxy.answers import Refusal, cut_at_hold, of_held, refusal_of
@@ -65,7 +65,10 @@ class Calls:
             # Whom it is for does not matter where nothing is billed; that its headers may say so does.
             said_by(call.caller, call.by_name, {}, self._config)
             return await self._free(call, reply, noted)
-        body, model = _read(call)
+        if len(call.content) < LARGE_BYTES:
+            body, model = _read(call)
+        else:
+            body, model = await asyncio.to_thread(_read, call)
         value = body.value if body is not None else {}
         said = said_by(call.caller, call.by_name, value, self._config)
         noted.model = (model or "")[:100]

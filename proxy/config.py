@@ -34,6 +34,10 @@ class Limits:
     body_seconds: float = 120.0
     send_seconds: float = 60.0
     """For a caller to take a piece of its answer."""
+    bodies_bytes_max: int = 512 * MIB
+    """Of all requests under way in one process together; what does not fit is answered 503."""
+    call_seconds: float = 3_600.0
+    """For a call and its answer as a whole."""
     calls_max: int = 1_000
     """At once, in one process; more are answered 503."""
     calls_per_caller_max: int = 500
@@ -74,6 +78,7 @@ class Config:
 
 _WHOLES: Mapping[str, tuple[int, int]] = {
     "body_bytes_max": (1_024, 1024 * MIB),
+    "bodies_bytes_max": (1_024, 1024 * 1024 * MIB),
     "header_bytes_max": (1_024, MIB),
     "calls_max": (1, 100_000),
     "calls_per_caller_max": (1, 100_000),

@@ -47,8 +47,28 @@ class Noted:
     added: float = 0.0
 
 
-async def read_body(receive: Receive, length: str | None, limits: Limits) -> bytes:
-    """Reads a request's body. Raises Refusal for one too large, as soon as that is seen, or too slow; Left."""
+class Room:
+    """The bytes of all bodies that are in memory, and how many may be."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._left = bytes_max
+
+    def take(self, size: int) -> None:
+        """Takes room. Raises Refusal where there is none."""
+        if size > self._left:
+            raise Refusal(503, "too_many_calls", "The proxy has too much in hand at once.", retry_after=1.0)
+        self._left -= size
+
+    def give_back(self, size: int) -> None:
+        """Returns what was taken."""
+        self._left += size
+
+
+async def read_body(receive: Receive, length: str | None, limits: Limits, room: Room, noted: Noted) -> bytes:
+    """Reads a request's body into the room there is; `noted.bytes_in` says how much was taken of it.
+
+    Raises Refusal for one too large, as soon as that is seen, or too slow; Left.
+    """
     most = limits.body_bytes_max
     if length is not None and (not length.isdecimal() or int(length) > most):
         raise _too_large(most)
@@ -69,6 +89,8 @@ async def read_body(receive: Receive, length: str | None, limits: Limits) -> byt
         size += len(part)
         if size > most:
             raise _too_large(most)
+        room.take(len(part))
+        noted.bytes_in = size
         parts.append(part)
         if not message.get("more_body"):
             return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socketserver
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 WAIT_SECONDS = 60
@@ -44,7 +44,7 @@ class Recorder:
     def __init__(self) -> None:
         self.seen: list[Seen] = []
         self.script: list[Told] = []
-        self.answer = Told()
+        self.answer: Told | Callable[[Seen], Told] = Told()
         recorder = self
 
         class Handler(socketserver.StreamRequestHandler):
@@ -61,9 +61,10 @@ class Recorder:
                     name, _, value = text.partition(":")
                     headers.append((name, value.strip()))
                 length = next((int(value) for name, value in headers if name.lower() == "content-length"), 0)
-                recorder.seen.append(Seen(line, headers, self.rfile.read(length)))
+                seen = Seen(line, headers, self.rfile.read(length))
+                recorder.seen.append(seen)
                 told = recorder.script.pop(0) if recorder.script else recorder.answer
-                return self._answer(told)
+                return self._answer(told(seen) if callable(told) else told)
 
             def _answer(self, told: Told) -> bool:
                 head = f"HTTP/1.1 {told.status} X\r\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import Counter
 from decimal import Decimal
 from typing import Any
@@ -113,24 +112,6 @@ class TestFitting:
             )
         clamped = int(raw.headers["x-noburn-max-output-tokens"])
         assert double.ledger()[0]["cap"] == clamped < 10_000
-
-
-class TestCutting:
-    def test_ends_a_stream_at_its_hold_where_asked(
-        self, proxy: Proxy, plane: Plane, recorder: Recorder
-    ) -> None:
-        # A learned estimate holds less than the bound; here the upstream ignores the cap altogether.
-        acme = plane.customer(estimate="learned")
-        chunk = {"model": "gpt-4o-mini", "choices": [{"index": 0, "delta": {"content": "word " * 50}}]}
-        pieces = [b"data: " + json.dumps(chunk).encode() + b"\n\n"] * 50
-        recorder.answer = Told(headers={"content-type": "text/event-stream"}, pieces=pieces, chunked=True)
-        body = ODD.replace(b'"n":null', b'"stream":true')
-        headers = {**BEARER, **headers_of(plane, acme.name, cut="true")}
-        with httpx.Client(base_url=proxy.url, timeout=SECONDS, trust_env=False) as http:
-            # Nothing was learned yet, so the bound is held and the cap alone would end the stream.
-            answer = http.post(CHAT, content=body, headers=headers)
-            assert b"stream_cut" not in answer.content
-            booked(acme)
 
 
 class TestWaiting:

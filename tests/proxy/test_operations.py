@@ -102,24 +102,6 @@ class TestEnd:
         assert proxy.stop() == 0
         assert booked(acme)[0]["outcome"] == "cut"
 
-    def test_by_a_kill_leaves_settlements_to_the_next_process(
-        self, start: Start, recorder: Recorder, plane: Plane, house: Plane, tmp_path: Path
-    ) -> None:
-        # The call's noburn answers; where settlements go, nobody does: a gate of the same key with a dead address
-        # cannot be had, so the process is killed between the call and its delivery, again and again.
-        acme = house.customer()
-        key = keys.make()
-        table = {"name": "acme", "hash": keys.hash_of(key), "customer": acme.name}
-        recorder.answer = Told(pieces=[ANSWER])
-        for _ in range(3):
-            proxy = start(keys=[table])
-            with httpx.Client(base_url=proxy.url, timeout=SECONDS, trust_env=False) as http:
-                said = {"authorization": f"Bearer {key}", "content-type": "application/json"}
-                assert http.post(CHAT, content=ODD, headers=said).status_code == 200
-            proxy.process.kill()
-        start(keys=[table])
-        assert {entry["kind"] for entry in booked(acme, 3)} == {"settled"}
-
 
 class TestWorkers:
     def test_share_the_port_and_add_their_counts_up(
