@@ -23,11 +23,10 @@ from pathlib import Path
 import noburn_sdk
 
 from benchmarks.load import require_wrk, wrk
+from benchmarks.sdk import by_turns
 from benchmarks.system import ROOT, System, free_port
 from tests.doubles.provider import ProviderDouble
 
-TURNS = 20
-WARM = 100
 BODY = (
     b'{"model":"gpt-4o-mini","max_completion_tokens":50,"messages":[{"role":"user","content":"'
     + b"Write a haiku about budgets, please. " * 20
@@ -94,21 +93,6 @@ def caller(port: int, path: str, headers: dict[str, str], body: bytes) -> Callab
             raise RuntimeError(f"{answer.status}: {content[:300]!r}")
 
     return call
-
-
-def by_turns(calls: list[Callable[[], None]], count: int) -> list[list[float]]:
-    """Milliseconds of each call, taken by turns so that the machine's moods strike all of them."""
-    for call in calls:
-        for _ in range(WARM):
-            call()
-    taken: list[list[float]] = [[] for _ in calls]
-    for _ in range(TURNS):
-        for call, found in zip(calls, taken, strict=True):
-            for _ in range(max(1, count // TURNS)):
-                begun = time.perf_counter()
-                call()
-                found.append((time.perf_counter() - begun) * 1000)
-    return taken
 
 
 def at(taken: list[float], share: float) -> float:

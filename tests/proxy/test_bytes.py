@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import threading
 from collections.abc import Iterator
 from decimal import Decimal
@@ -12,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.doubles.provider import ProviderDouble
 from tests.proxy.conftest import CALLERS_KEY, PROVIDER_KEY, Keys
 from tests.proxy.recorder import Recorder, Told
 from tests.proxy.running import Proxy
@@ -351,3 +353,41 @@ class TestOtherEndpoints:
         assert answer.json() == {"input_tokens": 7}
         assert recorder.seen[0].header("x-api-key") == PROVIDER_KEY
         assert recorder.seen[0].header("anthropic-version") == "2023-06-01"
+
+
+_TIME = re.compile(rb'"created(_at)?":\d+')
+_TEXT = '"messages":[{"role":"user","content":"Write a haiku."}]'
+_CAPPED: list[tuple[str, str, str]] = [
+    ("openai", "chat/completions", f'{{"model":"gpt-4o-mini","max_completion_tokens":50,{_TEXT}}}'),
+    (
+        "openai",
+        "chat/completions",
+        f'{{"model":"gpt-4o-mini","max_tokens":50,"stream":true,"stream_options":{{"include_usage":true}},{_TEXT}}}',
+    ),
+    ("openai", "responses", '{"model":"gpt-4o-mini","max_output_tokens":50,"input":"Write a haiku."}'),
+    ("openai", "responses", '{"model":"gpt-4o-mini","max_output_tokens":50,"input":"Hi.","stream":true}'),
+    ("openai", "embeddings", '{"model":"text-embedding-3-small","input":"Write a haiku."}'),
+    ("anthropic", "messages", f'{{"model":"claude-haiku-4-5","max_tokens":50,{_TEXT}}}'),
+    ("anthropic", "messages", f'{{"model":"claude-haiku-4-5","max_tokens":50,"stream":true,{_TEXT}}}'),
+    ("anthropic", "messages", '{"model":"claude-haiku-4-5"}'),
+]
+
+
+@pytest.mark.parametrize(("upstream", "path", "body"), _CAPPED)
+class TestDirectCalls:
+    def test_are_answered_with_the_same_bytes(
+        self,
+        http: httpx.Client,
+        double: ProviderDouble,
+        said: dict[str, str],
+        upstream: str,
+        path: str,
+        body: str,
+    ) -> None:
+        through = http.post(f"/{upstream}/v1/{path}", content=body, headers=said)
+        # Its ids count the calls since it was reset.
+        double.reset()
+        direct = httpx.post(f"{double.url}/v1/{path}", content=body, headers=BEARER, trust_env=False)
+        assert through.status_code == direct.status_code
+        assert _TIME.sub(b"", through.content) == _TIME.sub(b"", direct.content)
+        assert through.headers["content-type"] == direct.headers["content-type"]

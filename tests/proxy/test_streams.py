@@ -91,7 +91,8 @@ class TestTwoHundredStreams:
                 told = entry["usage"]["output_tokens"]
                 # Never less than the caller got; never more than the provider made.
                 assert told >= (TOKENS if pieces is None else min(TOKENS, max(0, pieces - 2) * PIECE_TOKENS))
-                assert told <= max(TOKENS, call["metered"]["output_tokens"])
+                # Claude's tokens can only be bounded: what was seen of it counts for a little more.
+                assert told <= (TOKENS * 3 // 2 if "claude" in call["model"] else TOKENS)
                 rates = USD_PER_MILLION[call["model"]]
                 cost = entry["usage"]["input_tokens"] * rates[0] + told * rates[1]
                 assert Decimal(entry["cost_usd"]) == cost / 10**6
