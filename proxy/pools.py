@@ -12,6 +12,7 @@ from typing import Any
 import httpcore
 
 from proxy.config import Limits
+from proxy.sockets import AsyncioBackend
 from proxy.upstream_config import Upstream
 
 _CLOSED = tuple(
@@ -50,7 +51,7 @@ class Checked(httpcore.AsyncNetworkBackend):
 
     def __init__(self, *, private: bool) -> None:
         self._private = private
-        self._inner = httpcore.AnyIOBackend()
+        self._inner = AsyncioBackend()
 
     async def connect_tcp(
         self,
@@ -71,11 +72,10 @@ class Checked(httpcore.AsyncNetworkBackend):
             raise httpcore.ConnectError("the upstream's name could not be resolved") from None
         addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))[:ADDRESSES_MAX]
         self._check(addresses)
-        options = [*(socket_options or ()), (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
         failed: Exception = httpcore.ConnectError("the upstream's name has no address")
         for address in addresses:
             try:
-                return await self._inner.connect_tcp(address, port, timeout, None, options)
+                return await self._inner.connect_tcp(address, port, timeout, None, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failed = error
         raise failed

@@ -17,7 +17,7 @@ from tests.doubles.provider.process import ROOT, free_port
 
 READY_SECONDS = 60
 STOP_SECONDS = 60
-PATIENT = {"timeout": 30.0, "retry_timeout": 60.0, "wait_ms": 2_000, "busy_timeout": 30.0}
+PATIENT = {"timeout": 30.0, "retry_timeout": 60.0, "wait_ms": 2_000, "busy_timeout": 200.0}
 """Time-outs of the gate that a busy machine does not reach."""
 
 

@@ -369,7 +369,7 @@ _CAPPED: list[tuple[str, str, str]] = [
     ("openai", "embeddings", '{"model":"text-embedding-3-small","input":"Write a haiku."}'),
     ("anthropic", "messages", f'{{"model":"claude-haiku-4-5","max_tokens":50,{_TEXT}}}'),
     ("anthropic", "messages", f'{{"model":"claude-haiku-4-5","max_tokens":50,"stream":true,{_TEXT}}}'),
-    ("anthropic", "messages", '{"model":"claude-haiku-4-5"}'),
+    ("anthropic", "messages", '{"model":"claude-haiku-4-5","max_tokens":5}'),
 ]
 
 

@@ -105,8 +105,9 @@ class TestCutting:
         assert events == [pieces[0].strip()]
         assert json.loads(last.removeprefix(b"data: "))["error"]["code"] == "stream_cut"
         first, second = noburn.wait(2)
-        assert (first["outcome"], first["usage"]["output_tokens"]) == ("cut", 20)
-        assert second["usage"]["output_tokens"] == 40
+        # Two events of at least ten tokens were seen when the second one went beyond.
+        assert first["outcome"] == "cut"
+        assert 20 <= first["usage"]["output_tokens"] < 30 < second["usage"]["output_tokens"]
 
 
 class TestOtherModels:
