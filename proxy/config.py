@@ -105,8 +105,9 @@ def _limits(table: Table) -> Limits:
 def _gate(table: Table) -> dict[str, Any]:
     """The settings of the SDK's gate, checked by itself."""
     names = [name for name in Settings.__dataclass_fields__ if name != "cut_streams"]
-    # A server waits for noburn a little longer than a program would: its callers' own time-outs are minutes.
-    found: dict[str, Any] = {"timeout": 2.0, "max_retries": 2, "retry_timeout": 6.0}
+    # A server waits longer for noburn than a program would: its callers' own time-outs are minutes, and asking again
+    # while everything is slow makes it slower.
+    found: dict[str, Any] = {"timeout": 5.0, "max_retries": 1, "retry_timeout": 11.0}
     for name in names:
         value = table.raw(name)
         if value is not None:
