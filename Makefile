@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.noburn-setup
 COMPILE := $(BIN)/uv pip compile -q --generate-hashes --python-version 3.11 --no-annotate
 # Those of our directories that hold Python; a room that is still empty is left out.
-ROOMS := manage.py noburn tenants alerts budgets billing demo tests benchmarks sdks/python/src sdks/python/tests
+ROOMS := manage.py noburn tenants alerts budgets billing demo proxy tests benchmarks sdks/python/src sdks/python/tests
 PATHS := $(foreach room,$(ROOMS),$(if $(shell find $(room) -name '*.py' -print -quit 2>/dev/null),$(room)))
 
-.PHONY: setup demo serve test soak check lint bench requirements format openapi
+.PHONY: setup demo serve proxy test soak check lint bench requirements format openapi
 
 setup: $(STAMP)
 
@@ -31,6 +31,10 @@ demo: setup
 
 serve: setup
 	@exec $(BIN)/python manage.py serve
+
+# Settings: docs/proxy.md.
+proxy: setup
+	@exec $(BIN)/python -m proxy
 
 lint: setup
 	$(BIN)/ruff check $(PATHS)
@@ -66,3 +70,4 @@ requirements: setup
 	$(COMPILE) --no-deps requirements-prices.in -o requirements-prices.txt
 	$(COMPILE) tests/sdk/frameworks/requirements.in -o tests/sdk/frameworks/requirements.txt
 	$(COMPILE) tests/sdk/versions/openai-2.in -o tests/sdk/versions/openai-2.txt
+	$(COMPILE) tests/proxy/node/requirements.in -o tests/proxy/node/requirements.txt

@@ -39,18 +39,23 @@ class Added:
 
 
 def _by_turns(calls: list[Callable[[], Any]], count: int) -> list[float]:
-    """The median of each, taken by turns so that the machine's moods strike all of them."""
+    """The median of each."""
+    return [statistics.median(taken) for taken in by_turns(calls, count)]
+
+
+def by_turns(calls: list[Callable[[], Any]], count: int) -> list[list[float]]:
+    """Milliseconds of each call, taken by turns so that the machine's moods strike all of them."""
     for call in calls:
         for _ in range(WARM):
             call()
-    seconds: list[list[float]] = [[] for _ in calls]
+    found: list[list[float]] = [[] for _ in calls]
     for _ in range(ROUNDS):
-        for call, taken in zip(calls, seconds, strict=True):
+        for call, taken in zip(calls, found, strict=True):
             for _ in range(max(1, count // ROUNDS)):
                 begun = time.perf_counter()
                 call()
-                taken.append(time.perf_counter() - begun)
-    return [statistics.median(taken) * 1000 for taken in seconds]
+                taken.append((time.perf_counter() - begun) * 1000)
+    return found
 
 
 def measure(base_url: str, api_key: str, count: int) -> list[Added]:

@@ -43,6 +43,8 @@ class Asked:
 
     `said` is this call's own attribution, `framework` what a framework knows of it. `signed`: the body cannot
     be changed any more. `model_fixed`: the model stands in the address as well, so that it cannot be changed.
+    `fit`: lower the cap to what fits instead of refusing. `wait_ms` and `cut` stand in the place of the gate's own
+    `wait_ms` and `cut_streams` for this call. `size`: the body's bytes, where they are known.
     """
 
     endpoint: Endpoint
@@ -56,3 +58,7 @@ class Asked:
     signed: bool = False
     model_fixed: bool = False
     stream: bool = False
+    fit: bool = False
+    wait_ms: int | None = None
+    cut: bool | None = None
+    size: int = 0

@@ -102,10 +102,13 @@ class Gate:
         self._lock = threading.Lock()
         self._client: Noburn | None = None
         self._async_client: AsyncNoburn | None = None
-        self._background = Background()
+        self._background = self._asker()
         self.settler = Settler(self._patient_client, self._outbox(), told=self._told)
         wants = self.settings.cut_streams or self.allowance is not None
         self.prices = PriceCache(self._patient_client) if wants else None
+
+    def _asker(self) -> Background:
+        return Background()
 
     def _outbox(self) -> Outbox | None:
         if self.settings.outbox is False:
@@ -118,6 +121,12 @@ class Gate:
     def base_url(self) -> str:
         """Where noburn is."""
         return self._config.base_url
+
+    def want_prices(self) -> PriceCache:
+        """Returns the prices held here; the first call begins to fetch them."""
+        if self.prices is None:
+            self.prices = PriceCache(self._patient_client)
+        return self.prices
 
     def _options(self) -> dict[str, Any]:
         chosen = self.settings
@@ -160,7 +169,7 @@ class Gate:
         asked: Asked,
         drive: Callable[[Generator[Step, Outcome, Allowed | Denied]], Allowed | Denied],
     ) -> HeldCall:
-        asking = _Asking(self, asked)
+        asking = Asking(self, asked)
         try:
             if asking.question is None or not asking.may_ask():
                 return asking.without()
@@ -185,7 +194,7 @@ class Gate:
             import anyio.to_thread
 
             return await anyio.to_thread.run_sync(self.admit, asked)
-        asking = _Asking(self, asked)
+        asking = await self._bounded(asked)
         try:
             question = asking.question
             if question is None or not asking.may_ask():
@@ -200,6 +209,9 @@ class Gate:
         except NoburnError as error:
             asking.refused(error)
             raise
+
+    async def _bounded(self, asked: Asked) -> Asking:
+        return Asking(self, asked)
 
     async def _drive_async(self, steps: Generator[Step, Outcome, Allowed | Denied]) -> Allowed | Denied:
         if self._async_client is None:
@@ -248,7 +260,7 @@ class Gate:
             self._begin()
 
 
-class _Asking:
+class Asking:
     """The steps of one admission, without the asking itself."""
 
     def __init__(self, gate: Gate, asked: Asked) -> None:
@@ -295,12 +307,14 @@ class _Asking:
                     provider=self.asked.provider,
                 )
             options = {"input_tokens": 0, "max_output_tokens": 1, **(found or {}), "model": self.asked.model}
-        waits = 0 if self.observes else self._settings.wait_ms
+        waits = self._settings.wait_ms if self.asked.wait_ms is None else self.asked.wait_ms
+        waits = 0 if self.observes else waits
         options |= said.options()
         if self.asked.provider:
             options["provider"] = self.asked.provider
         return Preflight(
             **options,
+            fit=self.asked.fit,
             ttl_seconds=self._settings.ttl_seconds,
             wait_ms=min(waits, WAIT_MS_MAX, int(self._settings.busy_timeout * 1000)),
             idempotency_key=uuid4().hex,
@@ -349,7 +363,8 @@ class _Asking:
 
     def _tokens_max(self, allowed: Allowed) -> int | None:
         prices = self._gate.prices
-        if not (self._settings.cut_streams and self.asked.stream and not self.observes):
+        cuts = self._settings.cut_streams if self.asked.cut is None else self.asked.cut
+        if not (cuts and self.asked.stream and not self.observes):
             return None
         if prices is None or self.estimate is None or allowed.amount_usd is None:
             return None

@@ -14,14 +14,13 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from noburn_sdk import attribution
-from noburn_sdk._config import logger
 from noburn_sdk.attribution import HEADER_PREFIX
 from noburn_sdk.errors import NoburnError, StreamCutError, mixed
 from noburn_sdk.gate.endpoints import Asked
 from noburn_sdk.gate.gate import Gate
 from noburn_sdk.gate.held import HeldCall
-from noburn_sdk.gate.meters import BodyMeter, Meter
-from noburn_sdk.results import Denied
+from noburn_sdk.gate.meters import Meter
+from noburn_sdk.gate.passing import Passing, is_events, meter_of
 
 PASSED = "noburn_passed"
 """A mark on a request that an outer gate has seen already."""
@@ -116,7 +115,7 @@ def received(response: Any, held: HeldCall, base: type[BaseException], *, asynch
     if response.is_closed and not _is_events(response):
         held.settle(_body(response))
         return response
-    meter = _meter(response, held)
+    meter = meter_of(held, events=_is_events(response))
     return _given_on(response, meter, held, base, asynchronous)
 
 
@@ -128,15 +127,7 @@ def _body(response: Any) -> Any:
 
 
 def _is_events(response: Any) -> bool:
-    kind: str = response.headers.get("content-type", "").lower()
-    return kind.startswith(("text/event-stream", "application/vnd.amazon.eventstream"))
-
-
-def _meter(response: Any, held: HeldCall) -> Meter:
-    endpoint = held.asked.endpoint
-    if endpoint.meter is not None and _is_events(response):
-        return endpoint.meter(held.model, held.tokens_max is not None)
-    return BodyMeter(endpoint.read)
+    return is_events(response.headers.get("content-type", ""))
 
 
 def _given_on(
@@ -166,59 +157,21 @@ def _abandoned(held: HeldCall, meter: Meter) -> None:
         held.meter_cut(meter)
 
 
-class _Passing:
+class _Passing(Passing):
     """A response on its way through a meter."""
 
     def __init__(
         self, response: Any, source: Any, meter: Meter, held: HeldCall, base: type[BaseException]
     ) -> None:
+        super().__init__(meter, held)
         self.response = response
         self.source = source
-        self.meter = meter
-        self.held = held
         self.base = base
         self.made: Any = None
-        self.ended = False
-
-    def feed(self, data: bytes) -> bytes:
-        """Takes bytes; returns those to give on. Never raises."""
-        try:
-            return self.meter.feed(data)
-        except Exception:
-            # A meter that cannot read this must not stand between the caller and the answer.
-            logger.exception("a stream of %s cannot be read", self.held.asked.endpoint.name)
-            return data
-
-    def finish(self) -> bytes:
-        """Ends the call with the end of the stream; returns what is left to give on."""
-        self.ended = True
-        try:
-            rest = self.meter.end()
-        except Exception:
-            logger.exception("a stream of %s cannot be read", self.held.asked.endpoint.name)
-            rest = b""
-        self.held.meter_ended(self.meter)
-        return rest
-
-    def cut(self) -> None:
-        """Ends the call with what was seen."""
-        if self.held.open:
-            self.held.meter_cut(self.meter)
-
-    def is_beyond(self) -> bool:
-        """Whether the stream has used up its hold."""
-        most = self.held.tokens_max
-        return most is not None and not self.meter.finished and self.meter.output_tokens > most
 
     def too_long(self) -> NoburnError:
         """The error of a stream that is cut at its hold."""
-        allowed = self.held.allowed
-        denied = Denied(
-            reason="call_too_large",
-            estimate_usd=allowed.amount_usd if allowed is not None else None,
-            detail=f"the stream was cut after {self.held.tokens_max} tokens, for which its hold pays",
-        )
-        return mixed(StreamCutError(denied), self.base)
+        return mixed(StreamCutError(self.beyond()), self.base)
 
     def closed(self) -> None:
         """Notes what the original learned while it was read."""

@@ -65,6 +65,8 @@ class Outbox:
         self._lock = threading.RLock()
         self._open: dict[str, None] = {}
         self._fd: int | None = None
+        self._syncing: int | None = None
+        """The same file, while it is put onto the disk."""
         self._size = 0
         self._dirty = False
         self._closed = False
@@ -105,11 +107,23 @@ class Outbox:
             logger.warning("the outbox %s cannot be written: %s", self.directory, error)
 
     def sync(self) -> None:
-        """Puts what was written onto the disk itself. Never raises."""
+        """Puts what was written onto the disk itself. Never raises.
+
+        The disk may take its time, in which nobody who appends is to wait: a server's every caller would.
+        """
         with self._lock, contextlib.suppress(OSError):
-            if self._fd is not None and self._dirty:
-                os.fsync(self._fd)
-                self._dirty = False
+            if self._fd is None or not self._dirty:
+                return
+            self._dirty = False
+            self._syncing = os.dup(self._fd)
+        fd = self._syncing
+        if fd is None:
+            return
+        with contextlib.suppress(OSError):
+            os.fsync(fd)
+        with self._lock, contextlib.suppress(OSError):
+            self._syncing = None
+            os.close(fd)
 
     def _write(self, line: bytes) -> None:
         if self._fd is None:
@@ -190,10 +204,11 @@ class Outbox:
 
     def leave(self) -> None:
         """Lets go of the file without a word: after a fork it is the parent's."""
-        if self._fd is not None:
-            with contextlib.suppress(OSError):
-                os.close(self._fd)
-            self._fd = None
+        for fd in (self._fd, self._syncing):
+            if fd is not None:
+                with contextlib.suppress(OSError):
+                    os.close(fd)
+        self._fd = self._syncing = None
         self._closed = True
 
     def close(self) -> None:

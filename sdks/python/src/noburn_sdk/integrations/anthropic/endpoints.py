@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from noburn_sdk import usage as usages
-from noburn_sdk.gate.endpoints import Endpoint
+from noburn_sdk.gate.endpoints import Asked, Endpoint
 from noburn_sdk.integrations.anthropic.meters import MessagesMeter
 
 MESSAGES = Endpoint(
@@ -39,3 +41,18 @@ def endpoint_of(address: str) -> Endpoint | None:
     if path.endswith("/messages/batches"):
         return BATCHES
     return None if _FREE.search(path) else OTHER
+
+
+def asked_for(address: str, body: Mapping[str, Any], **known: Any) -> Asked | None:
+    """Returns what a POST asks for; None for one that costs nothing. `known` are further fields of `Asked`."""
+    endpoint = endpoint_of(address)
+    if endpoint is None:
+        return None
+    model = body.get("model")
+    return Asked(
+        endpoint,
+        model if isinstance(model, str) and model else endpoint.name,
+        body,
+        stream=bool(body.get("stream")),
+        **known,
+    )

@@ -12,7 +12,7 @@ from noburn_sdk.attribution import HEADER_PREFIX, Attribution
 from noburn_sdk.errors import NoburnError, mixed
 from noburn_sdk.gate import Asked, HeldCall
 from noburn_sdk.gate.http import received
-from noburn_sdk.integrations.anthropic.endpoints import endpoint_of
+from noburn_sdk.integrations.anthropic.endpoints import asked_for
 
 _PROVIDERS = (("Bedrock", "aws"), ("Vertex", "google"), ("AWS", "aws"), ("Foundry", "azure"))
 
@@ -83,18 +83,14 @@ class GateMiddleware(Middleware):
         return not self._active() or attribution.is_ungated()
 
     def _find(self, request: Any) -> Asked | None:
-        if request.method.lower() != "post" or (endpoint := endpoint_of(request.url)) is None:
+        if request.method.lower() != "post":
             return None
-        body = request.json if isinstance(request.json, Mapping) else {}
-        model = body.get("model")
-        return Asked(
-            endpoint,
-            model if isinstance(model, str) and model else endpoint.name,
-            body,
+        return asked_for(
+            request.url,
+            request.json if isinstance(request.json, Mapping) else {},
             provider=self._provider,
             said=attribution.from_headers(_own_headers(request)),
             framework=self._defaults,
-            stream=bool(body.get("stream")),
         )
 
 

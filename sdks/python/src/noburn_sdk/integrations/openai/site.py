@@ -35,6 +35,44 @@ _FORM_MODEL = re.compile(rb'name="model"\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]{1,200}
 _DEPLOYMENT = re.compile(r"/deployments/([^/]+)/")
 
 
+def form_model(content: bytes) -> str | None:
+    """Returns the model that a form names."""
+    found = _FORM_MODEL.search(content)
+    return found[1].decode("utf-8", "replace") if found else None
+
+
+def model_of(path: str, body: Mapping[str, Any]) -> str | None:
+    """Returns the model that a body names, or else its address."""
+    model = body.get("model")
+    if isinstance(model, str) and model:
+        return model
+    deployed = _DEPLOYMENT.search(path)
+    return deployed[1] if deployed else None
+
+
+def asked_for(
+    path: str, body: Mapping[str, Any], model: str | None, *, signed: bool = False, **known: Any
+) -> Asked | None:
+    """Returns what a POST asks for, told to say its usage where it streams; None for one that costs nothing.
+
+    `known` are further fields of `Asked`.
+    """
+    endpoint = endpoint_of(path)
+    if endpoint is None:
+        return None
+    endpoint, told = (endpoint, body) if signed else with_usage(endpoint, body)
+    return Asked(
+        endpoint,
+        model or endpoint.name,
+        told,
+        changed=told is not body,
+        signed=signed,
+        model_fixed=_DEPLOYMENT.search(path) is not None,
+        stream=body.get("stream") is True,
+        **known,
+    )
+
+
 class OpenAISite:
     """Reads requests of OpenAI's client, whichever provider it was pointed to."""
 
@@ -45,41 +83,30 @@ class OpenAISite:
         """Reads a request; None for one that costs nothing. Raises InvalidRequestError."""
         if request.method != "POST":
             return None
-        endpoint = endpoint_of(request.url.path)
-        if endpoint is None:
+        if endpoint_of(request.url.path) is None:
             return None
         body, model = self._body(request)
-        signed = request.headers.get("authorization", "").startswith("AWS4-")
-        endpoint, told = (endpoint, body) if signed else with_usage(endpoint, body)
-        return Asked(
-            endpoint,
-            model or endpoint.name,
-            told,
+        return asked_for(
+            request.url.path,
+            body,
+            model,
             provider=provider_of(request.url.host, model),
             said=attribution.from_headers(headers_of(request)),
             framework=self._defaults,
-            changed=told is not body,
-            signed=signed,
-            model_fixed=_DEPLOYMENT.search(request.url.path) is not None,
-            stream=body.get("stream") is True,
+            signed=request.headers.get("authorization", "").startswith("AWS4-"),
         )
 
     def _body(self, request: Any) -> tuple[Mapping[str, Any], str | None]:
         content: bytes = request.content
         if request.headers.get("content-type", "").lower().startswith("multipart/"):
-            found = _FORM_MODEL.search(content)
-            return {}, found[1].decode("utf-8", "replace") if found else None
+            return {}, form_model(content)
         try:
             value = json.loads(content) if content else {}
         except ValueError as error:
             raise InvalidRequestError("The call cannot be read", errors={"body": "is not JSON"}) from error
         if not isinstance(value, dict):
             raise InvalidRequestError("The call cannot be read", errors={"body": "is no JSON object"})
-        model = value.get("model")
-        if not isinstance(model, str) or not model:
-            deployed = _DEPLOYMENT.search(request.url.path)
-            model = deployed[1] if deployed else None
-        return value, model
+        return value, model_of(request.url.path, value)
 
     def error_base(self) -> type[BaseException]:
         """The class of errors that OpenAI's client does not retry."""
