@@ -14,7 +14,7 @@ from billing.domain.rate_cards import CardVersion
 class Assignment:
     """From a full hour on a card holds, until the next assignment to the same customer, or of the default.
 
-    `card_id` None: no card of its own from then on, so the default holds; of the default itself: none, so nothing is billed.
+    `card_id` None: no card of its own from then on, so the default holds; of the default itself: nothing is billed.
     """
 
     effective_from: datetime
@@ -66,11 +66,11 @@ def spans(
     times = sorted(begins) if starts_at < until else []
     found: list[Span] = []
     for at, ends_at in zip(times, [*times[1:], until], strict=True):
-        version = version_at(own, default, by_card, at)
-        if found and found[-1].version == version:
-            found[-1] = Span(starts_at=found[-1].starts_at, ends_at=ends_at, version=version)
+        held = version_at(own, default, by_card, at)
+        if found and found[-1].version == held:
+            found[-1] = Span(starts_at=found[-1].starts_at, ends_at=ends_at, version=held)
         else:
-            found.append(Span(starts_at=at, ends_at=ends_at, version=version))
+            found.append(Span(starts_at=at, ends_at=ends_at, version=held))
     return tuple(found)
 
 
@@ -84,7 +84,7 @@ def version_at(
     card_id = _card_at(own, at) or _card_at(default, at)
     if card_id is None:
         return None
-    held = None
+    held: CardVersion | None = None
     for version in by_card.get(card_id, ()):
         if version.effective_from <= at and (held is None or version.effective_from >= held.effective_from):
             held = version

@@ -1,11 +1,11 @@
 """The most that a call can cost its customer: the dearest marginal rate of a card, as data for the policy.
 
-Whatever the customer used before in the period, a charge grows by no more than this for a call (`billing.domain.charging`):
-the allowance is taken to be used up, and the dearest tier to hold. A period's minimum and its rounding are no call's, and no
-ceiling covers them; nor does one cover a call that is re-rated later.
+Whatever the customer used before in the period, a charge grows by no more than this for a call: the allowance is taken
+to be used up, and the dearest tier to hold. A period's minimum and its rounding are no call's, and no ceiling covers
+them; nor does one cover a call that is re-rated later.
 
-The hot path imports nothing of billing. What it needs is in `Marginal.as_data()`: four integers and one multiplication
-each, spelt out in `ceiling_nano`.
+The hot path imports nothing of billing. What it needs is in `Marginal.as_data()`: six integers, and one multiplication
+for each, spelt out in `ceiling_nano`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ from typing import Any, Final
 
 from billing.domain.charging import (
     ATTO_PER_NANO,
-    MILLION,
     Use,
     markup_ppm,
     percent_ppm,
     rate_atto,
 )
-from billing.domain.rate_cards import INPUT_UNITS, OUTPUT_UNITS, Rule, Terms, Unit
+from billing.domain.rate_cards import INPUT_UNITS, MILLION, OUTPUT_UNITS, Rule, Terms, Unit
 from noburn.kit.money import divide_up
 
 ATTO_PER_NANO_PPM: Final = ATTO_PER_NANO // MILLION

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from typing import Final
 
@@ -33,8 +34,6 @@ YOCTO_PER_NANO: Final = ATTO_PER_NANO * MILLION
 
 Model = tuple[str, str]
 """Provider and model, as the call named them."""
-
-NOTHING: Final[Mapping[Unit, int]] = {}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,7 +118,8 @@ class Charge:
 
     `cost_nano` is what its settled use cost the tenant, `unbilled_nano` the part of it at times without a card.
     `presumed_nano` is what is presumed to have been spent besides: not billed until somebody settles or approves it.
-    `versions` priced the use, in the order of time.
+    `versions` priced the use, in the order of time. Everything that was recorded before `complete_through` is counted;
+    None while that is not known.
     """
 
     total_nano: int
@@ -128,6 +128,7 @@ class Charge:
     unbilled_nano: int
     presumed_nano: int
     versions: tuple[CardVersion, ...]
+    complete_through: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,6 +139,10 @@ class Stretch:
     uses: Uses
 
 
+PERCENT_PLACES: Final = 4
+"""How far a percentage is from millionths, in places."""
+
+
 def markup_ppm(percent: Decimal) -> int:
     """Returns the factor of a markup in millionths, exactly: 20 % is 1,200,000."""
     return MILLION + percent_ppm(percent)
@@ -146,9 +151,6 @@ def markup_ppm(percent: Decimal) -> int:
 def percent_ppm(percent: Decimal) -> int:
     """Returns a percentage in millionths, exactly."""
     return int(percent.scaleb(PERCENT_PLACES))
-
-
-PERCENT_PLACES: Final = 4
 
 
 def rate_atto(price: Decimal, per: int) -> int:
@@ -294,7 +296,7 @@ def _put_together(
     versions: tuple[CardVersion, ...],
     final: CardVersion | None,
 ) -> Charge:
-    """Rounds the running sum after each line, so that the lines add up to the rounded total, and none is below nothing."""
+    """Rounds the running sum after each line: so the lines add up to the rounded total."""
     lines: list[ChargeLine] = []
     exact = shown = 0
 

@@ -27,8 +27,6 @@ MILLION: Final = 10**6
 
 RULES_MAX: Final = 200
 TIERS_MAX: Final = 20
-PLACES: Final = 4
-"""The most places of a percentage; a factor is an integer of millionths, so that arithmetic on it is exact."""
 
 
 class Unit(StrEnum):
