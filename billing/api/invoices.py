@@ -23,7 +23,7 @@ from tenants.api.base import TenantView
 from tenants.domain.roles import Topic
 from tenants.models import Customer
 
-ADJUSTMENTS: Final = ("allowance", "tiers", "minimum", "rounding")
+ADJUSTMENTS: Final = ("included", "tiers", "minimum", "rounding")
 COLUMNS: Final = ("kind", "provider", "model", "unit", "units", "cost_usd", "charge_usd")
 
 EXAMPLE: Final = {
@@ -53,7 +53,7 @@ EXAMPLE: Final = {
             "units": [{"unit": "input", "units": 500000, "charge_usd": "3.5"}],
         }
     ],
-    "adjustments": [{"kind": "allowance", "charge_usd": "-5"}],
+    "adjustments": [{"kind": "included", "charge_usd": "-5"}],
 }
 
 

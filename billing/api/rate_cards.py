@@ -166,7 +166,7 @@ class RateCards(TenantView[RateCard]):
                 request_only=True,
             ),
             OpenApiExample(
-                "Own rates, an allowance, a minimum and a discount",
+                "Own rates, an included amount, a minimum and a discount",
                 value={"name": "pro", "terms": TERMS, "note": "from the price list of 2026"},
                 request_only=True,
             ),

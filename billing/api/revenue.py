@@ -64,6 +64,11 @@ class RevenueRow(_Earned):
 
     customer = serializers.CharField(allow_null=True, help_text="Null: calls that named none.")
 
+    def get_fields(self) -> dict[str, Any]:
+        """The name before the figures."""
+        fields: dict[str, Any] = super().get_fields()
+        return {"customer": fields.pop("customer"), **fields}
+
 
 class RevenueAnswer(serializers.Serializer[Any]):
     """A page of customers, the least margin first."""
