@@ -236,7 +236,7 @@ def _bent(terms: Terms) -> bool:
 
 
 def gross_parts(terms: Terms, before: Uses, added: Uses) -> Iterable[tuple[tuple[Model, str], int, int]]:
-    """Yields what `added` costs in atto-USD before tiers and what is included, by model and part, with how many units it is.
+    """Yields what `added` costs in atto-USD before tiers and what is included, by model and part, with its units.
 
     The part is `` for a markup on the cost, else a unit's name. `before` is what was used earlier in the period. Units
     that count together share what they cost by their number.

@@ -18,16 +18,19 @@ STANDING = """NOT EXISTS (SELECT FROM ledger_entries l, usage_cursor c WHERE l.h
 
 
 def approved_by_model(
-    *, tenant_id: UUID, customers: Sequence[str] | None, spans: Sequence[Span]
+    *, tenant_id: UUID, customers: Sequence[str] | None, spans: Sequence[Span], kinds: Sequence[str] = KINDS
 ) -> Statement:
-    """Returns a statement for rows as `use_by_model` has: what is approved is no longer presumed, but costs."""
+    """Returns a statement for rows as `use_by_model` has: what is approved is no longer presumed, but costs.
+
+    `customers` None: of all; `kinds` are those that the rows have, all of them 0.
+    """
     named = "" if customers is None else "AND a.customer = ANY (%s)"
     figures = ", ".join(
         (
             "nb_usage_bounded(sum(a.cost_nano))",
             "nb_usage_bounded(-sum(a.cost_nano))",
             "sum(a.requests)::bigint",
-            *("0::bigint" for _ in KINDS),
+            *("0::bigint" for _ in kinds),
         )
     )
     sql = f"""SELECT p.span, a.customer, a.provider, a.model, {figures}

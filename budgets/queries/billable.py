@@ -21,12 +21,20 @@ Span = tuple[datetime, datetime]
 KINDS: Final = tuple(name for name in SUMS if name not in ("requests", "errors", "tokens"))
 """The counts by kind that are added up, besides requests."""
 
+AUDIO: Final = (
+    "least(u.audio_input_tokens, greatest(0, u.input_tokens - u.cache_read_tokens - u.cache_write_tokens))"
+)
+"""Audio that was not cached, of one rollup `u`: what was both counts as cached, and adds up however rollups are taken."""
+
 FIGURES: Final = ", ".join(
     (
         "nb_usage_bounded(sum(u.cost_nano::numeric - u.presumed_nano)) AS cost_nano",
         "nb_usage_bounded(sum(u.presumed_nano)) AS presumed_nano",
         "sum(u.requests - u.presumed_requests)::bigint AS requests",
-        *(f"sum(u.{name})::bigint AS {name}" for name in KINDS),
+        *(
+            f"sum({AUDIO if name == 'audio_input_tokens' else f'u.{name}'})::bigint AS {name}"
+            for name in KINDS
+        ),
     )
 )
 """What is added up of rollups `u`: `cost_nano` and `requests` of settled calls, `presumed_nano` of the others."""
@@ -70,12 +78,11 @@ def _midnight(at: datetime) -> datetime:
     return at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
-def use_by_model(*, tenant_id: UUID, customers: Sequence[str] | None, found: Pieces) -> Statement:
-    """Returns a statement for rows of `span`, `customer`, `provider`, `model` and FIGURES, for some customers or all.
+def use_by_model(*, tenant_id: UUID, customers: Sequence[str], found: Pieces) -> Statement:
+    """Returns a statement for rows of `span`, `customer`, `provider`, `model` and FIGURES, for some customers.
 
     There may be two rows of one name: one from days, one from the hours beside them.
     """
-    named = "" if customers is None else "AND u.customer = ANY (%s)"
     halves: list[str] = []
     values: list[object] = []
     for grain, parts in (("hours", found.hours), ("days", found.days)):
@@ -85,11 +92,32 @@ def use_by_model(*, tenant_id: UUID, customers: Sequence[str] | None, found: Pie
                 f"""SELECT p.span, s.* FROM unnest(%s::integer[], %s::timestamptz[], %s::timestamptz[])
                     AS p (span, since, until)
                 CROSS JOIN LATERAL (SELECT u.customer, u.provider, u.model, {FIGURES} FROM usage_rollups u
-                    WHERE u.grain = '{grain}' AND u.tenant_id = %s {named}
+                    WHERE u.grain = '{grain}' AND u.tenant_id = %s AND u.customer = ANY (%s)
                         AND u.bucket >= p.since AND u.bucket < p.until GROUP BY 1, 2, 3) AS s"""  # noqa: S608
             )
+            values += [*(list(column) for column in zip(*parts, strict=True)), tenant_id, list(customers)]
+    return " UNION ALL ".join(halves), values
+
+
+def rows_by_span(*, tenant_id: UUID, found: Pieces, kinds: Sequence[str]) -> Statement:
+    """Returns a statement for each rollup of all customers: `span`, `customer`, `provider`, `model`, `cost_nano`,
+    `presumed_nano`, `requests` and some of KINDS, not added up.
+
+    No row is below nothing: an entry that takes back follows what it takes back into the same rollup.
+    """
+    more = "".join(f", {AUDIO if name == 'audio_input_tokens' else f'u.{name}'}" for name in kinds)
+    halves: list[str] = []
+    values: list[object] = []
+    for grain, parts in (("hours", found.hours), ("days", found.days)):
+        if parts:
+            halves.append(
+                f"""SELECT p.span, u.customer, u.provider, u.model, u.cost_nano - u.presumed_nano, u.presumed_nano,
+                    u.requests - u.presumed_requests{more}
+                FROM unnest(%s::integer[], %s::timestamptz[], %s::timestamptz[]) AS p (span, since, until)
+                JOIN usage_rollups u ON u.bucket >= p.since AND u.bucket < p.until
+                WHERE u.grain = '{grain}' AND u.tenant_id = %s"""  # noqa: S608
+            )
             values += [*(list(column) for column in zip(*parts, strict=True)), tenant_id]
-            values += [] if customers is None else [list(customers)]
     return " UNION ALL ".join(halves), values
 
 

@@ -6,6 +6,8 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from billing.services.charges import InvalidPeriod
 from billing.services.revenue import Revenue, revenue
@@ -157,6 +159,19 @@ class TestRevenue:
         assert {item.customer: item.revenue_nano for item in found.items} == {
             name: charge.total_nano for name, charge in charges.items()
         }
+
+    def test_asks_as_often_for_many_customers_as_for_few(self, book: Book) -> None:
+        assign(book, card(book, TIERED))
+        assign(book, card(book, RATED, "rated"), START, "customer-1", "customer-2")
+        counts = []
+        for customers in (3, 40):
+            for number in range(customers):
+                book.call(f"customer-{number}", START + DAY, cost_nano=NANO)
+            book.roll()
+            with CaptureQueriesContext(connection) as captured:
+                assert earned(book).customers == customers
+            counts.append(len([query for query in captured if "nb_roll_usage" not in query["sql"]]))
+        assert counts[0] == counts[1]
 
     def test_says_so_when_too_many_would_have_to_be_priced_singly(
         self, book: Book, monkeypatch: pytest.MonkeyPatch
