@@ -52,6 +52,8 @@ def spans(
 
     Empty when the time is. Of several assignments or versions of one time the last one given holds.
     """
+    if starts_at >= until:
+        return ()
     by_card: dict[UUID, list[CardVersion]] = {}
     for version in versions:
         by_card.setdefault(version.card_id, []).append(version)
@@ -63,7 +65,7 @@ def spans(
         )
         if starts_at < at < until
     }
-    times = sorted(begins) if starts_at < until else []
+    times = sorted(begins)
     found: list[Span] = []
     for at, ends_at in zip(times, [*times[1:], until], strict=True):
         held = version_at(own, default, by_card, at)

@@ -87,7 +87,7 @@ def check_period(*, starts_at: datetime, until: datetime, now: datetime, final: 
         if not full_hour(at)
     ]
     if not starts_at <= until <= starts_at + timedelta(days=DAYS_MAX):
-        errors.append(FieldError("until", f"must be at most {DAYS_MAX} days after the period's start"))
+        errors.append(FieldError("until", f"must be 0 to {DAYS_MAX} days later than the start"))
     if final and until > now:
         errors.append(FieldError("until", "must have passed: a period that lasts is not final"))
     if errors:

@@ -114,6 +114,19 @@ class TestPeriodCharge:
         assert again.total_nano == whole.total_nano
         assert owed(book, until=at).total_nano <= whole.total_nano
 
+    def test_is_nothing_for_no_time(self, book: Book) -> None:
+        assign(book, card(book, {"markup_percent": "0", "minimum_usd": "1"}))
+        assert owed(book, until=START).total_nano == 0
+
+    def test_reads_whole_days_where_hours_are_gone(self, book: Book) -> None:
+        assign(book, card(book, {"markup_percent": "0"}))
+        book.call("acme", START + HOUR, cost_nano=NANO)
+        book.roll()
+        book.owner.execute(
+            "DELETE FROM usage_rollups WHERE tenant_id = %s AND grain = 'hours'", [book.tenant_id]
+        )
+        assert owed(book).total_nano == NANO
+
     def test_names_what_is_wrong_with_a_period(self, book: Book) -> None:
         with pytest.raises(InvalidPeriod) as caught:
             owed(book, starts_at=START + timedelta(minutes=1), until=END + timedelta(days=500), final=True)
