@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from billing.domain.rate_card_reading import (
@@ -71,6 +72,18 @@ def _many(item: type[serializers.Serializer[Any]], most: int) -> serializers.Bas
     return item(**options)
 
 
+@extend_schema_field({"type": "integer", "enum": list(PER)})
+class PerField(CountField):
+    """For how many units a price is: one of a few numbers."""
+
+    def to_internal_value(self, data: Any) -> int:
+        """Reads a number. Raises ValidationError for another one."""
+        number = super().to_internal_value(data)
+        if number not in PER:
+            raise serializers.ValidationError(f"must be one of {', '.join(map(str, PER))}")
+        return number
+
+
 class RateTier(Strict):
     """From so many units of a period on, another price."""
 
@@ -83,8 +96,7 @@ class CardRate(Strict):
 
     unit = serializers.ChoiceField(choices=[unit.value for unit in Unit])
     price_usd = _price()
-    per = serializers.ChoiceField(
-        choices=list(PER),
+    per = PerField(
         required=False,
         help_text="For how many units the price is: by default a million of tokens, one of anything else.",
     )
