@@ -111,7 +111,7 @@ class RateCardPreviews(TenantView[RateCard]):
         operation_id="previewRateCard",
         summary="See what a rate card would have charged",
         request=RateCardPreviewIn,
-        responses=RateCardPreview,
+        responses={200: RateCardPreview},
         examples=[
             OpenApiExample(
                 "A card that is not saved",
