@@ -68,6 +68,15 @@ TOPICS: tuple[tuple[str, tuple[Item, ...]], ...] = (
         ),
     ),
     (
+        "Billing",
+        (
+            ("Rate cards", "request_quote", "billing.ratecard"),
+            ("Versions of cards", "history_edu", "billing.ratecardversion"),
+            ("Who has which card", "assignment_ind", "billing.ratecardassignment"),
+            ("Approved presumptions", "gavel", "billing.presumedapproval"),
+        ),
+    ),
+    (
         "Alerts",
         (
             ("Alerts", "notifications", "alerts.alert"),
