@@ -5,7 +5,6 @@ An amount of usage is an integer of micro-USD. A request that is repeated with i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
@@ -28,11 +27,17 @@ class SinkUnavailable(SinkError):
 
 
 class SinkBusy(SinkError):
-    """Too many requests for now: surely not done. `retry_after_seconds` is what was asked for, if anything."""
+    """Too many requests for now: surely not done. `retry_after_seconds` is what was asked for, if anything.
 
-    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+    `narrow`: only what this request is about is busy; others may go out.
+    """
+
+    def __init__(
+        self, message: str, *, retry_after_seconds: float | None = None, narrow: bool = False
+    ) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+        self.narrow = narrow
 
 
 class SinkRefused(SinkError):
@@ -62,32 +67,21 @@ class AlreadyTaken(SinkRefused):
 
 
 @dataclass(frozen=True, slots=True)
-class Measurement:
+class Parcel:
     """So much use by one customer at one moment. `key` is unique for ever and goes with every repetition."""
 
     key: str
-    meter: str
+    meter_event: str
     customer: str
     value_micro: int
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What the sink has for a customer in [starts_at, ends_at). Counting lags behind taking."""
-
-    starts_at: datetime
-    ends_at: datetime
-    value_micro: int
-
-
 class UsageSink(Protocol):
-    """Takes measurements, and tells what it has."""
+    """Takes measurements, and tells what it counted."""
 
-    def push(self, measurement: Measurement) -> None:
-        """Hands one measurement over, once whatever happens. Raises SinkError; AlreadyTaken is a success told late."""
+    def push(self, parcel: Parcel) -> None:
+        """Hands one over, once however often it is repeated. Raises SinkError; AlreadyTaken is a success told late."""
 
-    def measured(
-        self, *, meter_id: str, customer: str, starts_at: datetime, until: datetime
-    ) -> Sequence[Measured]:
-        """What was counted for a customer in a span of whole minutes, by the hour, in order. Raises SinkError."""
+    def measured(self, *, meter_id: str, customer: str, starts_at: datetime, until: datetime) -> int:
+        """What was counted for a customer in a span of whole minutes, in micro-USD. Counting lags. Raises SinkError."""

@@ -1,0 +1,28 @@
+"""Tables of billing."""
+
+from billing.models.invoices import CreditNote, CreditNoteReason, CreditNoteState, StripeInvoice
+from billing.models.outbox import ACTIVE, BillingPeriod, Measurement, MeasurementKind, MeasurementState
+from billing.models.reconciliations import Reconciliation
+from billing.models.stripe_accounts import AccessMode, AccountState, StripeAccount
+from billing.models.stripe_events import EventState, StripeEvent
+from billing.models.stripe_links import LinkState, StripeLink
+
+__all__ = [
+    "ACTIVE",
+    "AccessMode",
+    "AccountState",
+    "BillingPeriod",
+    "CreditNote",
+    "CreditNoteReason",
+    "CreditNoteState",
+    "EventState",
+    "LinkState",
+    "Measurement",
+    "MeasurementKind",
+    "MeasurementState",
+    "Reconciliation",
+    "StripeAccount",
+    "StripeEvent",
+    "StripeInvoice",
+    "StripeLink",
+]

@@ -74,6 +74,11 @@ def client_for(access: StripeAccess, *, retries: int = RETRIES) -> StripeClient:
     )
 
 
+def plain(found: stripe.StripeObject) -> dict[str, Any]:
+    """What Stripe answered, as plain dictionaries and lists."""
+    return found.to_dict()
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Turns what Stripe's client raises into billing's SinkErrors, so that nobody else need know the client."""
@@ -90,7 +95,9 @@ def _translate(error: stripe.StripeError) -> SinkError:
     if isinstance(error, stripe.APIConnectionError):
         return SinkUnavailable("no answer from Stripe")
     if isinstance(error, stripe.RateLimitError) or status == 429:
-        return SinkBusy(text, retry_after_seconds=_retry_after(error.headers))
+        headers = error.headers or {}
+        narrow = code == "lock_timeout" or headers.get("stripe-rate-limited-reason") == "resource-specific"
+        return SinkBusy(text, retry_after_seconds=_retry_after(headers), narrow=narrow)
     if isinstance(error, stripe.IdempotencyError):
         return SinkConflict(text, code="idempotency_error", status=status)
     if status == 409:
@@ -114,7 +121,7 @@ def _shown(error: stripe.StripeError) -> str:
 
 def _retry_after(headers: Any) -> float | None:
     try:
-        seconds = float((headers or {}).get("retry-after", ""))
+        seconds = float(headers.get("retry-after", ""))
     except ValueError:
         return None
     return min(max(seconds, 0.0), 3_600.0)
