@@ -52,6 +52,11 @@ def closed_until(now: datetime) -> datetime:
     return hour_of(now - LAG)
 
 
+def next_close(now: datetime) -> datetime:
+    """When the next window will be closed."""
+    return closed_until(now) + HOUR + LAG
+
+
 def month_of(at: datetime) -> tuple[datetime, datetime]:
     """The calendar month of UTC that a moment is in: the period of customers without a subscription."""
     starts_at = at.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
@@ -88,7 +93,7 @@ def moment_of(*, window: datetime, seq: int) -> datetime | None:
 
 def parts(value: int) -> list[int]:
     """An amount in pieces that one measurement each can tell; nothing of nothing."""
-    found = []
+    found: list[int] = []
     sign = -1 if value < 0 else 1
     left = abs(value)
     while left and len(found) < SEQS_MAX:
@@ -105,7 +110,7 @@ def may_repeat(*, first_sent_at: datetime | None, now: datetime) -> bool:
 
 def backoff_seconds(*, tries: int, chance: float) -> float:
     """How long to wait after so many tries: doubling from 5 s to 15 min, with up to half of it taken off at random."""
-    whole = min(BACKOFF_SECONDS * 2 ** min(tries - 1, 20), BACKOFF_SECONDS_MAX)
+    whole = min(BACKOFF_SECONDS * float(1 << min(tries - 1, 20)), BACKOFF_SECONDS_MAX)
     return whole * (1 - chance / 2)
 
 
