@@ -70,6 +70,7 @@ DROP FUNCTION nb_measurement_frozen();
 
 class Migration(migrations.Migration):
     dependencies = [
+        ("billing", "0001_rate_cards"),
         ("tenants", "0002_management_api"),
     ]
 

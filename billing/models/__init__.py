@@ -2,6 +2,7 @@
 
 from billing.models.invoices import CreditNote, CreditNoteReason, CreditNoteState, StripeInvoice
 from billing.models.outbox import ACTIVE, BillingPeriod, Measurement, MeasurementKind, MeasurementState
+from billing.models.rate_cards import PresumedApproval, RateCard, RateCardAssignment, RateCardVersion
 from billing.models.reconciliations import Reconciliation
 from billing.models.stripe_accounts import AccessMode, AccountState, StripeAccount
 from billing.models.stripe_events import EventState, StripeEvent
@@ -20,6 +21,10 @@ __all__ = [
     "Measurement",
     "MeasurementKind",
     "MeasurementState",
+    "PresumedApproval",
+    "RateCard",
+    "RateCardAssignment",
+    "RateCardVersion",
     "Reconciliation",
     "StripeAccount",
     "StripeEvent",

@@ -1,4 +1,4 @@
-"""Invoices: read from Stripe whenever it says that one changed; a final one closes its period, an unpaid one may suspend."""
+"""Invoices: read from Stripe when it says that one changed. A final one closes its period, an unpaid one may suspend."""
 
 from __future__ import annotations
 

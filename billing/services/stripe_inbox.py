@@ -1,4 +1,4 @@
-"""The inbox of webhooks: verify, store, enqueue, mark handled. An event is stored once for its id and handled until done."""
+"""The inbox of webhooks: verify, store, enqueue, mark handled. An event is stored once for its id."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class _Read:
 
 
 def receive(*, endpoint: str, body: bytes, signature: str, now: datetime) -> bool:
-    """Takes one webhook in; returns whether it is new. After it returns the event is stored, so Stripe need not repeat it.
+    """Takes one webhook in; returns whether it is new. Once it returns the event is stored: Stripe need not repeat it.
 
     Raises EndpointNotFound, BadSignature, BadEvent.
     """

@@ -46,8 +46,8 @@ def take_tokens(*, account_id: UUID, wanted: int, rate: int, now: datetime) -> i
     with connection.cursor() as cursor:
         cursor.execute(
             """WITH held AS (
-                SELECT id, least(%(rate)s, bucket_tokens
-                    + floor(greatest(0, extract(epoch FROM %(now)s::timestamptz - bucket_at)) * %(rate)s)::bigint) AS tokens
+                SELECT id, least(%(rate)s, bucket_tokens + floor(%(rate)s
+                    * greatest(0, extract(epoch FROM %(now)s::timestamptz - bucket_at)))::bigint) AS tokens
                 FROM billing_stripeaccount WHERE id = %(account)s FOR NO KEY UPDATE),
             taken AS (SELECT id, tokens, least(tokens, %(wanted)s) AS granted FROM held)
             UPDATE billing_stripeaccount a SET bucket_tokens = t.tokens - t.granted,
