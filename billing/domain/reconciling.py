@@ -13,6 +13,8 @@ class Why(StrEnum):
 
     NOT_YET_CLOSED = "not_yet_closed"
     """Owed for hours whose window is not in the outbox yet, or that came late since."""
+    NOT_YET_CARRIED = "not_yet_carried"
+    """Owed by a period whose invoice is final, and to be carried into the present one."""
     UNLINKED = "unlinked"
     """Owed by a customer that has no living subscription at Stripe."""
     PENDING = "pending"
@@ -24,35 +26,40 @@ class Why(StrEnum):
     LAG = "lag"
     """Delivered a short while ago: Stripe's summaries follow later."""
     CARRIED_OUT = "carried_out"
-    """Owed here and carried into a later period, since this one's invoice was final."""
+    """Owed here, and told in a later period, since this one's invoice was final."""
     CARRIED_IN = "carried_in"
-    """Told here, owed for an earlier period."""
+    """Told here, and owed by an earlier period."""
     AFTER_INVOICE = "after_invoice"
-    """Counted by Stripe after the invoice was final: in no invoice, and carried."""
+    """Counted by Stripe after the invoice was made: in no invoice, and therefore carried."""
     UNKNOWN = "unknown"
     """Nothing explains it."""
+
+
+WAIT_FOR_A_PERSON = frozenset({Why.UNKNOWN, Why.FAILED, Why.UNCLEAR})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sums:
     """What is known of a period, in micro-USD but for `owed_nano`.
 
-    Values of measurements by state; `carried_in` and `carried_out` whatever their state. `recent` was delivered so
-    lately that summaries need not have it. `measured` is None where Stripe could not be asked.
+    `pending`, `failed`, `unclear` and `delivered` are measurements told in this period, by state; `carried_in` of them
+    are owed by earlier ones, and `carried_out` is told in later ones. What was delivered lately, which summaries need
+    not have, adds up to `recent_up` above zero and `recent_down` below. `measured` is None where Stripe could not be
+    asked, `invoiced` until the invoice is final.
     """
 
     owed_nano: int
-    told: int
     carried_in: int
     carried_out: int
     pending: int
     failed: int
     unclear: int
     delivered: int
-    recent: int
+    recent_up: int
+    recent_down: int
     measured: int | None
+    invoiced: int | None
     linked: bool
-    closed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +72,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """All differences, none of them zero, and whether nothing is unknown, failed or unclear."""
+    """All differences, none of them zero; `remainder_nano` is what rounding leaves, less than a micro-USD."""
 
     differences: tuple[Difference, ...]
     remainder_nano: int
@@ -77,15 +84,15 @@ class Explained:
 
     @property
     def agrees(self) -> bool:
-        """Whether all is well, or will be by itself."""
-        return not any(d.kind in (Why.UNKNOWN, Why.FAILED, Why.UNCLEAR) for d in self.differences)
+        """Whether nothing waits for a person."""
+        return not any(d.kind in WAIT_FOR_A_PERSON for d in self.differences)
 
 
 def explain(sums: Sums) -> Explained:
-    """Explains, on the way from what is owed to what Stripe counted, every step by which they differ.
+    """Explains every step on the way from what is owed to what Stripe counted.
 
-    owed = told as use + carried out + not told yet; told = delivered + pending + failed + unclear; and Stripe counts
-    what was delivered, some time after. Rounding leaves less than one micro-USD, which is told in nano-USD.
+    An open period: owed + carried in = not yet closed + pending + failed + unclear + delivered. One whose invoice is
+    final: owed + carried in = invoiced + carried out + not yet carried. And Stripe counts what was delivered.
     """
     owed = micro(sums.owed_nano)
     found: list[Difference] = []
@@ -94,21 +101,21 @@ def explain(sums: Sums) -> Explained:
         if value:
             found.append(Difference(kind, value))
 
-    untold = owed - sums.told
-    if sums.closed:
-        # What a closed period still owes is carried; what it told in vain is carried as well, and shows below.
-        note(Why.CARRIED_OUT, untold if sums.linked else 0)
-        note(Why.UNLINKED, 0 if sums.linked else untold)
-    else:
+    told = sums.pending + sums.failed + sums.unclear + sums.delivered
+    if sums.invoiced is None:
+        untold = owed + sums.carried_in - told
         note(Why.NOT_YET_CLOSED if sums.linked else Why.UNLINKED, untold)
+    else:
+        left = owed + sums.carried_in - sums.invoiced - sums.carried_out
+        note(Why.CARRIED_OUT, sums.carried_out)
+        note(Why.NOT_YET_CARRIED if sums.linked else Why.UNLINKED, left)
     note(Why.CARRIED_IN, -sums.carried_in)
     note(Why.PENDING, sums.pending)
     note(Why.FAILED, sums.failed)
     note(Why.UNCLEAR, sums.unclear)
     if sums.measured is not None:
         missing = sums.delivered - sums.measured
-        if missing and 0 < missing <= sums.recent or sums.recent < 0 and sums.recent <= missing < 0:
-            note(Why.LAG, missing)
-        else:
-            note(Why.UNKNOWN, missing)
+        note(Why.LAG if sums.recent_down <= missing <= sums.recent_up else Why.UNKNOWN, missing)
+        if sums.invoiced is not None:
+            note(Why.AFTER_INVOICE, sums.measured - sums.invoiced)
     return Explained(tuple(found), sums.owed_nano - owed * 1000)

@@ -442,6 +442,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("memo", models.CharField(blank=True, db_default="", max_length=300)),
+                ("refund", models.BooleanField(default=False)),
                 (
                     "state",
                     models.CharField(
@@ -514,6 +515,7 @@ class Migration(migrations.Migration):
                 ("next_attempt_at", models.DateTimeField()),
                 ("delinquent_at", models.DateTimeField(blank=True, null=True)),
                 ("suspended", models.BooleanField(default=False)),
+                ("reconciled_at", models.DateTimeField(blank=True, null=True)),
                 ("created_at", models.DateTimeField(editable=False)),
                 ("updated_at", models.DateTimeField()),
                 (
@@ -810,7 +812,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="stripelink",
-            index=models.Index(fields=["tenant", "subscription"], name="billing_stripelink_sub"),
+            index=models.Index(
+                models.OrderBy(models.F("reconciled_at"), nulls_first=True),
+                name="billing_stripelink_reconciled",
+            ),
         ),
         migrations.AddConstraint(
             model_name="stripelink",

@@ -41,6 +41,7 @@ class StripeLink(TenantOwned):
     next_attempt_at = models.DateTimeField()
     delinquent_at = models.DateTimeField(null=True, blank=True)
     suspended = models.BooleanField(default=False)
+    reconciled_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(editable=False)
     updated_at = models.DateTimeField()
 
@@ -73,7 +74,9 @@ class StripeLink(TenantOwned):
                 name="billing_stripelink_freeze",
                 condition=models.Q(state="linked"),
             ),
-            models.Index(fields=["tenant", "subscription"], name="billing_stripelink_sub"),
+            models.Index(
+                models.F("reconciled_at").asc(nulls_first=True), name="billing_stripelink_reconciled"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -73,7 +73,9 @@ def credit(
         if invoice is None:
             raise InvoiceNotFound(str(invoice_id))
         if invoice.status not in ("open", "paid"):
-            errors.append(FieldError("invoice", f"is {invoice.status}: only open and paid ones can be credited"))
+            errors.append(
+                FieldError("invoice", f"is {invoice.status}: only open and paid ones can be credited")
+            )
         if wanted.refund and invoice.status != "paid":
             errors.append(FieldError("refund", "is for what was paid; an open invoice is reduced"))
         notes = CreditNote.objects.filter(invoice=invoice)
@@ -173,6 +175,4 @@ def _issue(row: CreditNote, now: datetime, chance: float) -> None:
         _pending(row).update(state=CreditNoteState.FAILED, problem=str(error)[:300])
         return
     reached("credit note issued")
-    _pending(row).update(
-        state=CreditNoteState.ISSUED, stripe_id=issued.id, number=issued.number, problem=""
-    )
+    _pending(row).update(state=CreditNoteState.ISSUED, stripe_id=issued.id, number=issued.number, problem="")

@@ -12,6 +12,7 @@ HINT_SECONDS = 30
 SET_UP = "billing.set_up"
 PUSH = "billing.push"
 EVENTS = "billing.handle_events"
+RECONCILE = "billing.reconcile"
 
 
 def ask_for(task: str) -> None:

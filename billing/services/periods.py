@@ -60,7 +60,7 @@ def ensure_periods(*, account: StripeAccount, link: StripeLink, now: datetime) -
 
 def _gap(since: datetime, until: datetime) -> list[Span]:
     """Hours without a subscription, by calendar months."""
-    spans = []
+    spans: list[Span] = []
     while since < until and len(spans) < MONTHS_MAX:
         ends_at = min(month_of(since)[1], until)
         spans.append(Span(since, ends_at))

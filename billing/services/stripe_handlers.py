@@ -87,7 +87,7 @@ def customer_deleted(event: Happened) -> None:
 def _link(event: Happened, customer: Any) -> StripeLink | None:
     if event.account is None or not _usable(event.account) or not isinstance(customer, str) or not customer:
         return None
-    return StripeLink.objects.filter(tenant_id=event.tenant_id, stripe_customer=customer).first()
+    return StripeLink.objects.filter(tenant_id=event.account.tenant_id, stripe_customer=customer).first()
 
 
 def _usable(account: StripeAccount) -> bool:

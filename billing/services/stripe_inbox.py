@@ -97,7 +97,7 @@ def receive(*, endpoint: str, body: bytes, signature: str, now: datetime) -> boo
     wanted = bool(handlers_of(event.type, platform=platform))
     with transaction.atomic():
         _, new = StripeEvent.objects.get_or_create(
-            tenant_id=None if account is None else account.tenant_id,
+            tenant=None if account is None else account.tenant,
             event_id=event.id,
             defaults={
                 "id": ids.new_uuid(now),
