@@ -6,14 +6,16 @@ process; every request ends by a time-out, and is repeated by the client at most
 
 from __future__ import annotations
 
+import atexit
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Final
 
-import httpx
+import requests
 import stripe
 from django.conf import settings
 from stripe import StripeClient
@@ -37,13 +39,17 @@ ANSWER_SECONDS: Final = 20.0
 RETRIES: Final = 2
 """The most repetitions that the client makes by itself. The pusher's requests have none: it has its own."""
 
+CONNECTIONS: Final = 32
+"""Kept open to one host; more may be open for a moment."""
+
 MESSAGE_CHARACTERS_MAX: Final = 300
 _TAKEN: Final = "An event already exists with identifier"
 
 # Stripe asks for the times of earlier requests otherwise; nobody here has agreed to tell them.
 stripe.enable_telemetry = False
-# Its own log names objects and parameters at INFO.
-logging.getLogger("stripe").setLevel(logging.WARNING)
+# Their own logs name objects, parameters and addresses (of people, too) at INFO.
+for _name in ("stripe", "urllib3"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +61,28 @@ class StripeAccess:
 
 
 @lru_cache(maxsize=1)
-def _connections() -> stripe.HTTPXClient:
-    return stripe.HTTPXClient(
-        timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS), allow_sync_methods=True
-    )
+def _session() -> requests.Session:
+    """One pool of connections for all threads; nothing in it is changed once it is made."""
+    session = requests.Session()
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=CONNECTIONS))
+    # What answers may set is nobody's business here.
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    return session
+
+
+@lru_cache(maxsize=1)
+def _transport() -> stripe.RequestsClient:
+    return stripe.RequestsClient(timeout=(CONNECT_SECONDS, ANSWER_SECONDS), session=_session())
+
+
+@atexit.register
+def close_connections() -> None:
+    """Closes what is open; the next request opens another pool."""
+    if _session.cache_info().currsize:
+        _session().close()
+        _session.cache_clear()
+        _transport.cache_clear()
 
 
 def client_for(access: StripeAccess, *, retries: int = RETRIES) -> StripeClient:
@@ -70,7 +94,7 @@ def client_for(access: StripeAccess, *, retries: int = RETRIES) -> StripeClient:
         stripe_version=API_VERSION,
         base_addresses={"api": base, "meter_events": base} if base else {},
         max_network_retries=retries,
-        http_client=_connections(),
+        http_client=_transport(),
     )
 
 
