@@ -5,10 +5,10 @@ from __future__ import annotations
 from django.urls import path
 from rest_framework.routers import SimpleRouter
 
-from billing.api.invoices import CreditNotes, CustomerInvoices, Invoices, Portal
 from billing.api.measurements import Measurements
 from billing.api.reconciliation import Reconciliations
 from billing.api.stripe_account import OwnStripe
+from billing.api.stripe_invoices import CreditNotes, CustomerInvoices, Invoices, Portal
 from billing.api.stripe_links import StripeLinks
 
 router = SimpleRouter(trailing_slash=False)
@@ -28,7 +28,7 @@ urlpatterns = [
     path("stripe/set-up", OwnStripe.as_view({"post": "set_up"}), name="stripe-set-up"),
     path("billing/reconciliation", Reconciliations.as_view({"get": "list"}), name="reconciliation"),
     path("customers/<pk>/invoices", CustomerInvoices.as_view({"get": "list"}), name="customer-invoices"),
-    path("customers/<pk>/portal", Portal.as_view({"post": "create"}), name="customer-portal"),
+    path("stripe-links/<pk>/portal", Portal.as_view({"post": "create"}), name="portal"),
     path(
         "invoices/<pk>/credit-notes",
         CreditNotes.as_view({"get": "list", "post": "create"}),

@@ -48,7 +48,8 @@ class Command(BaseCommand):
                 self._reconcile(_tenants(options["tenant"]), as_json=options["json"])
 
     def _status(self, tenants: dict[UUID, str], *, as_json: bool) -> None:
-        now, shown = utc_now(), []
+        now = utc_now()
+        shown: list[dict[str, Any]] = []
         for tenant_id, slug in tenants.items():
             found = reconciling.status(account=connected_account(tenant_id=tenant_id), now=now)
             shown.append(
@@ -91,7 +92,8 @@ class Command(BaseCommand):
         self.stdout.write(f"{frozen} customers were looked at, {sent} measurements were tried")
 
     def _reconcile(self, tenants: dict[UUID, str], *, as_json: bool) -> None:
-        shown, wrong = [], 0
+        shown: list[dict[str, Any]] = []
+        wrong = 0
         for tenant_id, slug in tenants.items():
             for row in reconciling.reconcile(tenant_id=tenant_id, now=utc_now()):
                 wrong += not row.agrees

@@ -1,4 +1,4 @@
-"""/v1/invoices, and those of a customer; credit notes; the door to Stripe's portal."""
+"""/v1/invoices, and those of a customer, as Stripe has them; credit notes; the door to Stripe's portal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from billing.domain.sink import SinkBusy, SinkError, SinkUnavailable
-from billing.models import CreditNote, CreditNoteReason, CreditNoteState, StripeInvoice
+from billing.models import CreditNote, CreditNoteReason, CreditNoteState, StripeInvoice, StripeLink
 from billing.services.credit_notes import NewCreditNote, credit
 from billing.services.portal import open_portal
 from budgets.api.usage import CsvRenderer
@@ -156,20 +156,7 @@ class Invoices(_Listed):
         return self.answer(self.wanted(pk))
 
 
-class _OfCustomer:
-    """What the path's customer has to do with."""
-
-    def of_customer(self, pk: str) -> Customer:
-        """The customer that the path names. Raises Missing."""
-        view: Any = self
-        wanted = view.path_id(pk, ids.CUSTOMER)
-        found = Customer.objects.filter(tenant_id=view.tenant_id, pk=wanted).first()
-        if found is None:
-            raise Missing(pk)
-        return found
-
-
-class CustomerInvoices(_OfCustomer, _Listed):
+class CustomerInvoices(_Listed):
     """Invoices of one customer."""
 
     id_prefix = ids.CUSTOMER
@@ -177,7 +164,10 @@ class CustomerInvoices(_OfCustomer, _Listed):
     @_list_schema("listCustomerInvoices", "List a customer's invoices")
     def list(self, request: Request, pk: str) -> Response:
         """Lists one customer's invoices, with links to Stripe's pages of them."""
-        return self.listed(request, self.get_queryset().filter(customer=self.of_customer(pk)))
+        wanted = self.path_id(pk)
+        if not Customer.objects.filter(tenant_id=self.tenant_id, pk=wanted).exists():
+            raise Missing(pk)
+        return self.listed(request, self.get_queryset().filter(customer_id=wanted))
 
 
 class PortalIn(Strict):
@@ -192,12 +182,12 @@ class PortalOut(serializers.Serializer[Any]):
     url = serializers.CharField(help_text="Send the customer there; it is good for some minutes.")
 
 
-class Portal(_OfCustomer, TenantView[Customer]):
-    """The door to Stripe's portal for one customer."""
+class Portal(TenantView[StripeLink]):
+    """The door to Stripe's portal for one linked customer."""
 
     topic = Topic.BILLING
-    id_prefix = ids.CUSTOMER
-    queryset = Customer.objects.all()
+    id_prefix = ids.STRIPE_LINK
+    queryset = StripeLink.objects.all()
 
     def _changing(self, handler: Callable[..., Response]) -> Callable[..., Response]:
         """Waits for Stripe, so it holds no lock; it changes nothing here, so a repeat may open another session."""
@@ -228,13 +218,9 @@ class Portal(_OfCustomer, TenantView[Customer]):
     def create(self, request: Request, pk: str) -> Response:
         """Makes a session of Stripe's portal, where a linked customer pays and sees its invoices."""
         wanted = self.read(PortalIn)
-        customer = self.of_customer(pk)
+        link = self.wanted(pk)
         try:
-            url = open_portal(
-                tenant_id=self.tenant_id,
-                customer_id=customer.pk,
-                return_url=wanted.get("return_url", ""),
-            )
+            url = open_portal(link=link, return_url=wanted.get("return_url", ""))
         except (SinkUnavailable, SinkBusy) as error:
             raise ProblemError(problem("stripe-unavailable", f"Try again soon: {error}.")) from error
         except SinkError as error:
