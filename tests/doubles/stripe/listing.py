@@ -58,7 +58,7 @@ def listed(
 
 def _fits(row: Object, wanted: dict[str, Any]) -> bool:
     for name, value in wanted.items():
-        held = row.get(name)
+        held: Any = row.get(name)
         if isinstance(value, dict) and isinstance(held, int):
             if not all(_RANGES[word](held, int(bound)) for word, bound in value.items()):
                 return False
@@ -82,8 +82,7 @@ def searched(call: Call, kind: str, url: str) -> Object:
     rows = [
         row
         for row in reversed(call.account.tables[kind].values())
-        if call.account.side[row["id"]].get("searchable_at", row["created"]) <= newest
-        and all(_clause(row, *clause) for clause in clauses)
+        if _searchable(call.account, row) <= newest and all(_clause(row, *clause) for clause in clauses)
     ]
     limit = call.params.get("limit", PAGE)
     start = int(call.params.get("page") or 0)
@@ -95,6 +94,11 @@ def searched(call: Call, kind: str, url: str) -> Object:
         "next_page": str(start + limit) if more else None,
         "data": rows[start : start + limit],
     }
+
+
+def _searchable(account: Account, row: Object) -> int:
+    at: int = account.side[row["id"]].get("searchable_at", row["created"])
+    return at
 
 
 def _clause(row: Object, minus: str, name: str, key: str | None, sign: str, value: str) -> bool:
