@@ -36,7 +36,6 @@ def new_refund(account: Account, intent: Object, amount: int | None, **given: An
         "charge": charge["id"],
         "created": account.world.clock.now,
         "currency": intent["currency"],
-        "destination_details": None,
         "metadata": merge_metadata({}, given.get("metadata")),
         "payment_intent": intent["id"],
         "reason": given.get("reason"),
