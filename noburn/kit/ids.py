@@ -25,10 +25,19 @@ BUDGET_INCREASE: Final = "inc"
 PRICE_OVERRIDE: Final = "pov"
 PRICE_PROPOSAL: Final = "prp"
 RERATING: Final = "rrt"
+RATE_CARD: Final = "rcd"
+RATE_CARD_VERSION: Final = "rcv"
+RATE_CARD_ASSIGNMENT: Final = "rca"
 WEBHOOK_ENDPOINT: Final = "whe"
 ALERT_EMAIL: Final = "eml"
 ALERT: Final = "alr"
 DELIVERY: Final = "dlv"
+STRIPE_ACCOUNT: Final = "sta"
+STRIPE_LINK: Final = "lnk"
+BILLING_PERIOD: Final = "per"
+MEASUREMENT: Final = "msr"
+INVOICE: Final = "inv"
+CREDIT_NOTE: Final = "crn"
 PREFIXES: Final = frozenset(
     {
         TENANT,
@@ -45,10 +54,19 @@ PREFIXES: Final = frozenset(
         PRICE_OVERRIDE,
         PRICE_PROPOSAL,
         RERATING,
+        RATE_CARD,
+        RATE_CARD_VERSION,
+        RATE_CARD_ASSIGNMENT,
         WEBHOOK_ENDPOINT,
         ALERT_EMAIL,
         ALERT,
         DELIVERY,
+        STRIPE_ACCOUNT,
+        STRIPE_LINK,
+        BILLING_PERIOD,
+        MEASUREMENT,
+        INVOICE,
+        CREDIT_NOTE,
     }
 )
 
