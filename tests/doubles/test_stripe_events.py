@@ -20,7 +20,7 @@ def endpoint(shop: Shop, url: str, *kinds: str, **more: Any) -> str:
     wanted: Any = list(kinds) or ["*"]
     made = shop.v1.webhook_endpoints.create({"url": url, "enabled_events": wanted, **more})
     assert made.secret is not None
-    return made.secret
+    return str(made.secret)
 
 
 class TestWebhooks:

@@ -205,6 +205,27 @@ class TestChanges:
         assert shop.invoices(customer)[-1]["total"] == 251
 
 
+class TestAnchors:
+    def test_make_periods_calendar_months(self, shop: Shop) -> None:
+        shop.double.move(datetime(2026, 1, 16, 7, tzinfo=UTC))
+        customer = shop.customer().id
+        config: Any = {"day_of_month": 1, "hour": 0, "minute": 0, "second": 0}
+        made = shop.subscribe(customer, shop.flat(3100).id, shop.price.id, billing_cycle_anchor_config=config)
+        assert made["items"].data[0].current_period_end == int(FEBRUARY.timestamp())
+        shop.use(customer, 10_000_000)
+        shop.double.move(datetime(2026, 3, 1, 2, tzinfo=UTC))
+        # Half of January is paid ahead; February's invoice has January's use.
+        assert [each["total"] for each in shop.invoices(customer)] == [1571, 3100 + 1000, 3100]
+
+    def test_ask_nothing_for_the_rest_of_a_month_where_told_so(self, shop: Shop) -> None:
+        shop.double.move(datetime(2026, 1, 16, 7, tzinfo=UTC))
+        customer = shop.customer().id
+        config: Any = {"day_of_month": 1, "hour": 0, "minute": 0, "second": 0}
+        how: Any = {"billing_cycle_anchor_config": config, "proration_behavior": "none"}
+        shop.subscribe(customer, shop.flat(3100).id, **how)
+        assert [each["total"] for each in shop.invoices(customer)] == [0]
+
+
 class TestTrials:
     def test_are_free_and_then_renew(self, shop: Shop) -> None:
         customer = shop.customer().id

@@ -57,8 +57,9 @@ def listed(
 
 
 def _fits(row: Object, wanted: dict[str, Any]) -> bool:
+    held: Any
     for name, value in wanted.items():
-        held: Any = row.get(name)
+        held = row.get(name)
         if isinstance(value, dict) and isinstance(held, int):
             if not all(_RANGES[word](held, int(bound)) for word, bound in value.items()):
                 return False
@@ -97,8 +98,7 @@ def searched(call: Call, kind: str, url: str) -> Object:
 
 
 def _searchable(account: Account, row: Object) -> int:
-    at: int = account.side[row["id"]].get("searchable_at", row["created"])
-    return at
+    return int(account.side[row["id"]].get("searchable_at") or row["created"])
 
 
 def _clause(row: Object, minus: str, name: str, key: str | None, sign: str, value: str) -> bool:

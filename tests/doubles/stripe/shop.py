@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from tests.doubles.stripe.double import KEY, StripeDouble
 
@@ -19,7 +19,7 @@ class Shop:
         self.key = key
         self.client = double.client(key)
         # Any: the client's types want Decimals and every word of every parameter.
-        self.v1: Any = self.client.v1
+        self.v1 = cast(Any, self.client.v1)
         self.meter = self.v1.billing.meters.create(
             {"display_name": "LLM", "event_name": EVENT, "default_aggregation": {"formula": "sum"}}
         )
