@@ -5,7 +5,7 @@
 | reset | forgets everything |
 | clock | {"set": seconds, "move": seconds, "advance": seconds, "running": bool}; answers the present second |
 | settings | sets fields of world.Settings |
-| fault, faults, heal | adds a fault, lists them, removes all or one |
+| fault, faults, heal | adds a fault, lists them, removes all or one; what is slow goes on |
 | key | {"key", "account"?, "revoked"?, "denied"?}: which account a key is of, and what it may not do |
 | connect | {"key", "account"?}: an account connected to the key's; answers its id |
 | deliver, deliveries | sends events (order, duplicates, only, at_once); hands them over, signed |
@@ -93,6 +93,7 @@ class Controls:
     def do_heal(self, number: int | None = None) -> list[Message]:
         kept = [each for each in self.world.faults.all if number is not None and each.number != number]
         self.world.faults.all = kept
+        self.world.let_go()
         return self.do_faults()
 
     def do_key(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -98,8 +97,6 @@ class Engine:
     def __init__(self, world: World | None = None) -> None:
         self.world = world or World()
         self.spec = shared(tuple(sorted((each.method, each.path) for each in ROUTES)))
-        self._busy: set[tuple[str, str, str]] = set()
-        self._busy_lock = threading.Lock()
 
     def handle(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Reply:
         """Answers one request; header names are lower case."""
@@ -180,22 +177,20 @@ class Engine:
             wait += fault.seconds
         with self.world.lock:
             found = meters.lane(account, params) if path == _NO_CONCURRENCY else None
-        if found is None:
-            threading.Event().wait(wait) if wait else None
-            yield
-            return
-        name = (account.id, *found)
-        with self._busy_lock:
-            if name in self._busy:
+            wake, busy = self.world.wake, self.world.busy
+            name = (account.id, *found) if found is not None else None
+            if name in busy:
                 said = "This object cannot be accessed right now because another API request is accessing it."
                 raise rate_limited(said, "resource-specific")
-            self._busy.add(name)
+            if name is not None:
+                busy.add(name)
         try:
-            threading.Event().wait(wait) if wait else None
+            if wait:
+                wake.wait(wait)
             yield
         finally:
-            with self._busy_lock:
-                self._busy.discard(name)
+            with self.world.lock:
+                busy.discard(name)
 
     def _once(
         self,

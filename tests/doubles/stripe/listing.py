@@ -57,6 +57,7 @@ def listed(
 
 
 def _fits(row: Object, wanted: dict[str, Any]) -> bool:
+    held: Any
     for name, value in wanted.items():
         held = row.get(name)
         if isinstance(value, dict) and isinstance(held, int):
@@ -82,8 +83,7 @@ def searched(call: Call, kind: str, url: str) -> Object:
     rows = [
         row
         for row in reversed(call.account.tables[kind].values())
-        if call.account.side[row["id"]].get("searchable_at", row["created"]) <= newest
-        and all(_clause(row, *clause) for clause in clauses)
+        if _searchable(call.account, row) <= newest and all(_clause(row, *clause) for clause in clauses)
     ]
     limit = call.params.get("limit", PAGE)
     start = int(call.params.get("page") or 0)
@@ -95,6 +95,10 @@ def searched(call: Call, kind: str, url: str) -> Object:
         "next_page": str(start + limit) if more else None,
         "data": rows[start : start + limit],
     }
+
+
+def _searchable(account: Account, row: Object) -> int:
+    return int(account.side[row["id"]].get("searchable_at") or row["created"])
 
 
 def _clause(row: Object, minus: str, name: str, key: str | None, sign: str, value: str) -> bool:

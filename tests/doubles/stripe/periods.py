@@ -30,6 +30,24 @@ def _months(at: datetime, count: int) -> datetime:
     return at.replace(year=year, month=month, day=min(at.day, calendar.monthrange(year, month)[1]))
 
 
+def anchor_of(config: Object, now: int) -> int:
+    """Returns the next time that an anchor's configuration means: a day of the month, at a time of day.
+
+    A part that is left out is the present's, as Stripe has it.
+    """
+    at = datetime.fromtimestamp(now, UTC)
+    parts = {name: config[name] for name in ("hour", "minute", "second") if config.get(name) is not None}
+    for month in range(14):
+        day = config["day_of_month"]
+        first = _months(at.replace(day=1, **parts), month)
+        if config.get("month") is not None and first.month != config["month"]:
+            continue
+        found = first.replace(day=min(day, calendar.monthrange(first.year, first.month)[1]))
+        if found.timestamp() > now:
+            return int(found.timestamp())
+    raise ValueError("no such day")
+
+
 def following(anchor: int, recurring: Object, now: int) -> int:
     """Returns the first boundary after a time, whether the anchor lies before it or after it."""
     number = 0

@@ -70,8 +70,8 @@ def plan(
         same = new is not None and _what(new) == _what(old)
         if not same:
             _prorate(account, subscription, change, old, new, behavior, at)
-    for old, ask in asked:
-        if old is None:
+    for held, ask in asked:
+        if held is None:
             added: Object = make_item(ask)
             after.append(added)
             change.new.append(added)

@@ -36,7 +36,6 @@ def new_refund(account: Account, intent: Object, amount: int | None, **given: An
         "charge": charge["id"],
         "created": account.world.clock.now,
         "currency": intent["currency"],
-        "destination_details": None,
         "metadata": merge_metadata({}, given.get("metadata")),
         "payment_intent": intent["id"],
         "reason": given.get("reason"),
@@ -98,14 +97,13 @@ def _amount(call: Call, invoice: Object) -> tuple[int, list[Object]]:
 
 
 def _line(call: Call, given: dict[str, Any], amount: int) -> Object:
-    return {
+    made: Object = {
         "id": call.world.new_id("cnli"),
         "object": "credit_note_line_item",
         "amount": amount,
         "description": given.get("description"),
         "discount_amount": 0,
         "discount_amounts": [],
-        "invoice_line_item": given.get("invoice_line_item"),
         "livemode": False,
         "metadata": merge_metadata({}, given.get("metadata")),
         "pretax_credit_amounts": [],
@@ -116,6 +114,9 @@ def _line(call: Call, given: dict[str, Any], amount: int) -> Object:
         "unit_amount": None,
         "unit_amount_decimal": None,
     }
+    if given.get("invoice_line_item"):
+        made["invoice_line_item"] = given["invoice_line_item"]
+    return made
 
 
 @route("POST", "/v1/credit_notes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from tests.doubles.stripe import invoicing, lines
@@ -9,8 +10,8 @@ from tests.doubles.stripe.customers import need_customer
 from tests.doubles.stripe.events import emit
 from tests.doubles.stripe.failures import Failure, needs
 from tests.doubles.stripe.listing import listed, searched
-from tests.doubles.stripe.objects import change, merge_metadata
-from tests.doubles.stripe.periods import following
+from tests.doubles.stripe.objects import cents, change, merge_metadata
+from tests.doubles.stripe.periods import anchor_of, following, step
 from tests.doubles.stripe.proration import Change, plan
 from tests.doubles.stripe.renewals import ENDED, end_now, items, period, plan_boundary, put_metered
 from tests.doubles.stripe.routing import Call, route
@@ -89,14 +90,18 @@ def _blank(call: Call, customer: Object) -> Object:
     if params.get("trial_period_days"):
         trial_end = now + params["trial_period_days"] * DAY
     trial_end = None if trial_end in ("now", "", None) else trial_end
+    config = params.get("billing_cycle_anchor_config")
+    anchor = params.get("billing_cycle_anchor") or (anchor_of(config, now) if config else now)
+    if config:
+        config = {name: config.get(name) for name in ("day_of_month", "hour", "minute", "month", "second")}
     return {
         "id": call.world.new_id("sub"),
         "object": "subscription",
         "application": None,
         "application_fee_percent": None,
         "automatic_tax": {"disabled_reason": None, "enabled": False, "liability": None},
-        "billing_cycle_anchor": trial_end or params.get("billing_cycle_anchor") or now,
-        "billing_cycle_anchor_config": None,
+        "billing_cycle_anchor": trial_end or anchor,
+        "billing_cycle_anchor_config": config,
         "billing_mode": {"type": (params.get("billing_mode") or {}).get("type", "flexible")},
         "billing_schedules": [],
         "billing_thresholds": None,
@@ -188,11 +193,7 @@ def _first_invoice(call: Call, made: Object) -> None:
     customer = account.tables["customer"][made["customer"]]
     invoice = invoicing.blank(account, customer, "subscription_create", (call.now, call.now))
     invoicing.of_subscription(invoice, made)
-    found = [
-        lines.licensed(account, made, each, *period(made))
-        for each in items(made)
-        if not lines.is_metered(each["price"])
-    ]
+    found = _first_lines(account, made, params.get("proration_behavior", "create_prorations"))
     found += invoicing.pending_lines(account, made["customer"], made["id"], invoice)
     invoicing.put_lines(account, invoice, found)
     invoicing.keep(account, invoice, finalize_at=None)
@@ -211,6 +212,22 @@ def _first_invoice(call: Call, made: Object) -> None:
             raise Failure(402, "Your card was declined.", kind="card_error", code="card_declined", keeps=True)
         name = made["id"]
         call.world.clock.at(call.now + INCOMPLETE_SECONDS, lambda: _expire(account, name))
+
+
+def _first_lines(account: Account, made: Object, behavior: str) -> list[Object]:
+    """What is paid ahead at the start: a period that is cut short by its anchor is paid in part, or not at all."""
+    start, end = period(made)
+    found: list[Object] = []
+    for each in items(made):
+        if lines.is_metered(each["price"]):
+            continue
+        one = lines.licensed(account, made, each, start, end)
+        whole = end - step(end, each["price"]["recurring"], -1)
+        if made["status"] != "trialing" and end - start < whole:
+            share = Decimal(end - start) / Decimal(whole)
+            one["amount"] = one["subtotal"] = cents(one["amount"] * share) if behavior != "none" else 0
+        found.append(one)
+    return found
 
 
 def _expire(account: Account, name: str) -> None:

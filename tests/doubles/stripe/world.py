@@ -92,10 +92,12 @@ class World:
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
+        self.wake = threading.Event()
         self.reset()
 
     def reset(self) -> None:
-        """Forgets everything."""
+        """Forgets everything; requests that wait go on."""
+        self.let_go()
         self.clock = Clock()
         self.settings = Settings()
         self.faults = Faults()
@@ -107,7 +109,14 @@ class World:
         self.deliveries: list[Any] = []
         self.chance = random.Random(0)  # Faults must be repeatable, not secret.
         self.log: list[dict[str, Any]] = []
+        self.busy: set[tuple[str, ...] | None] = set()
+        """What meter events are at work on: account, customer, meter."""
         self._next = 0
+
+    def let_go(self) -> None:
+        """Ends the waiting of requests that are slow on purpose."""
+        self.wake.set()
+        self.wake = threading.Event()
 
     def new_id(self, prefix: str) -> str:
         """Returns an id that nothing else has; the same in every run that asks in the same order."""
