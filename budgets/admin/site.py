@@ -78,6 +78,12 @@ TOPICS: tuple[tuple[str, tuple[Item, ...]], ...] = (
             ("Invoices", "receipt", "billing.stripeinvoice"),
             ("Credit notes", "undo", "billing.creditnote"),
             ("Reconciliation", "balance", "billing.reconciliation"),
+        "Billing",
+        (
+            ("Rate cards", "request_quote", "billing.ratecard"),
+            ("Versions of cards", "history_edu", "billing.ratecardversion"),
+            ("Who has which card", "assignment_ind", "billing.ratecardassignment"),
+            ("Approved presumptions", "gavel", "billing.presumedapproval"),
         ),
     ),
     (

@@ -30,6 +30,8 @@ OF_PATHS = {
     "budgets": {"id": "bud", "override": "ovr", "increase": "inc"},
     "price-overrides": {"id": "pov"},
     "reratings": {"id": "rrt"},
+    "rate-cards": {"id": "rcd", "version": "rcv"},
+    "rate-card-assignments": {"id": "rca"},
     "webhook-endpoints": {"id": "whe"},
     "alert-emails": {"id": "eml"},
     "alerts": {"id": "alr"},
@@ -51,6 +53,7 @@ FILTERS: dict[str, dict[str, str]] = {
     "/v1/usage": {"api_key": "key"},
     "/v1/budgets": {"subject": "key"},
     "/v1/alerts": {"subject": "whe"},
+    "/v1/rate-card-assignments": {"rate_card": "rcd"},
 }
 """Filters that take an id, by path. Every other parameter takes words, numbers or times."""
 
@@ -85,7 +88,7 @@ WORDS = frozenset(
         "sort",
     }
     | {"state", "subject", "suspended", "tag", "time_zone", "to", "token_factor", "user"}
-    | {"window", "agrees"}
+    | {"window", "default", "withdrawn", "whole_period", "agrees"}
 )
 
 Body = Callable[[dict[str, str]], Any]
@@ -102,6 +105,12 @@ MAKES: dict[str, list[Body]] = {
     "saveBudgets": [lambda its: {"items": [{"id": its["bud"], "limit_usd": "1"}]}],
     "createPriceOverride": [],
     "previewRerating": [],
+    "createRateCard": [],
+    "previewRateCard": [
+        lambda its: {"rate_card": its["rcd"], "starts_at": "2026-11-01T00:00:00Z"},
+    ],
+    "assignRateCard": [lambda its: {"rate_card": its["rcd"], "customers": ["acme"]}],
+    "approvePresumed": [lambda its: {"hold": its["hold"], "reason": "x"}],
     "createAlertEmail": [],
     "createWebhookEndpoint": [],
     "updateTenant": [],
