@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pytest_django.fixtures import Settings
 
-from billing.models import StripeAccount
+from billing.models import StripeAccount, StripeEvent
+from billing.services import stripe_inbox
 from billing.services.stripe_access import tenant_access
 from billing.services.stripe_accounts import InvalidStripe, disconnect
 from billing.services.stripe_links import InvalidLink
 from tenants.models import AuditEntry
-from tests.billing.push.till import ACTOR, DAY, HOUR, START, Till
+from tests.billing.push.till import ACTOR, DAY, HOUR, START, URL, Till
 from tests.tenants.cast import api_of
 
 if TYPE_CHECKING:
@@ -92,6 +93,32 @@ class TestConnect:
         found = stripe_double.objects("meter_event", account=account)
         assert [each["value"] for each in found] == [800]
         assert stripe_double.objects("meter", key="sk_test_platform") == []
+
+    def test_hears_of_the_tenant_s_account_by_the_platform_s_endpoint(
+        self, apart: Till, settings: Settings, stripe_double: StripeDouble
+    ) -> None:
+        settings.STRIPE_PLATFORM_KEY = "sk_test_platform"
+        account, other = (stripe_double.connect("sk_test_platform") for _ in range(2))
+        platform = stripe_double.client("sk_test_platform")
+        made = platform.v1.webhook_endpoints.create({"url": URL, "enabled_events": ["*"], "connect": True})
+        settings.STRIPE_PLATFORM_WEBHOOK_SECRET = str(made.secret)
+        apart.connect(secret_key="", account=account, webhook_secrets=())
+        apart.set_up()
+        apart.link()
+        stripe_double.client("sk_test_platform", account=other).v1.customers.create({"name": "Nobody's"})
+        taken = [
+            stripe_inbox.receive(
+                endpoint="platform",
+                body=sent["body"].encode(),
+                signature=sent["headers"]["Stripe-Signature"],
+                now=apart.now,
+            )
+            for sent in stripe_double.deliveries()
+            if f'"account": "{account}"' in sent["body"] or f'"account": "{other}"' in sent["body"]
+        ]
+        assert (taken.count(True) > 3, taken.count(False)) == (True, 1)
+        found = StripeEvent.objects.filter(tenant_id=apart.tenant_id)
+        assert found.filter(type="customer.subscription.created", state="pending").exists()
 
 
 class TestLinks:

@@ -13,7 +13,7 @@ import pytest
 from billing.models import StripeEvent
 from billing.services import hints
 from noburn.kit.jobs import hint
-from tests.billing.push.test_kills import ROOT, environment
+from tests.billing.push.processes import ROOT, environment
 from tests.billing.push.till import HOUR, Till, forget_others
 
 if TYPE_CHECKING:
