@@ -17,7 +17,7 @@ from billing.domain.sink import SinkBusy, SinkError, SinkUnavailable
 from billing.models import CreditNote, CreditNoteReason, CreditNoteState, StripeInvoice, StripeLink
 from billing.services.credit_notes import NewCreditNote, credit
 from billing.services.portal import open_portal
-from budgets.api.usage import CsvRenderer
+from budgets.api.usage import CsvRenderer, plain
 from noburn.kit import ids
 from noburn.kit.problems import Missing, ProblemError, problem
 from noburn.kit.rest.fields import TimeField, WireIdField
@@ -99,13 +99,12 @@ class _Listed(TenantView[StripeInvoice]):
             return self.page(rows)
         found = self.filter_queryset(rows).order_by("-pk")[:CSV_ROWS_MAX]
         shown = InvoiceOut(found, many=True, context=self.get_serializer_context()).data
-        table = [list(COLUMNS), *([_plain(row[name]) for name in COLUMNS] for row in shown)]
+        table = [list(COLUMNS), *([_cell(row[name]) for name in COLUMNS] for row in shown)]
         return Response(table)
 
 
-def _plain(value: Any) -> Any:
-    # A spreadsheet would take such a text for a formula.
-    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value else value
+def _cell(value: Any) -> Any:
+    return plain(value) if isinstance(value, str) else value
 
 
 def _list_schema(operation_id: str, summary: str) -> Any:

@@ -152,7 +152,7 @@ def _subscribed(row: dict[str, Any], price_id: str) -> Subscribed:
             return Subscribed(
                 id=row["id"],
                 status=row["status"],
-                customer=_id(row["customer"]),
+                customer=id_of(row["customer"]),
                 period_starts_at=moment(item["current_period_start"]),
                 period_ends_at=moment(item["current_period_end"]),
             )
@@ -160,9 +160,9 @@ def _subscribed(row: dict[str, Any], price_id: str) -> Subscribed:
 
 
 def _price(item: dict[str, Any]) -> str:
-    return _id(item.get("price"))
+    return id_of(item.get("price"))
 
 
-def _id(value: Any) -> str:
+def id_of(value: Any) -> str:
     """An id, whether Stripe sent it alone or with its object."""
     return str(value["id"]) if isinstance(value, dict) else str(value or "")

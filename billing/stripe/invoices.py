@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 from billing.domain.sink import SinkRefused
 from billing.stripe.client import StripeAccess, client_for, plain, translated
-from billing.stripe.customers import moment
+from billing.stripe.customers import id_of, moment
 
 PAGE: Final = 100
 LINE_PAGES_MAX: Final = 20
@@ -64,11 +64,11 @@ def _seen(access: StripeAccess, row: dict[str, Any], price_id: str) -> InvoiceSe
     transitions = row.get("status_transitions") or {}
     return InvoiceSeen(
         id=row["id"],
-        customer=_id(row.get("customer")),
+        customer=id_of(row.get("customer")),
         number=row.get("number") or "",
         status=row.get("status") or "",
         billing_reason=row.get("billing_reason") or "",
-        subscription=_id(parent.get("subscription")),
+        subscription=id_of(parent.get("subscription")),
         currency=row["currency"],
         total=row["total"],
         amount_due=row["amount_due"],
@@ -104,15 +104,11 @@ def _lines(access: StripeAccess, row: dict[str, Any]) -> Iterator[dict[str, Any]
 
 
 def _price(line: dict[str, Any]) -> str:
-    return _id(((line.get("pricing") or {}).get("price_details") or {}).get("price"))
+    return id_of(((line.get("pricing") or {}).get("price_details") or {}).get("price"))
 
 
 def _quantity(line: dict[str, Any]) -> int:
     return int(line.get("quantity") or 0)
-
-
-def _id(value: Any) -> str:
-    return str(value["id"]) if isinstance(value, dict) else str(value or "")
 
 
 def _maybe(seconds: Any) -> datetime | None:
