@@ -70,7 +70,7 @@ def push() -> None:
 @shared_task(name=hints.EVENTS, ignore_result=True)
 def handle_events() -> None:
     """Handles events that wait in the inbox."""
-    _until_done(hints.EVENTS, lambda: stripe_inbox.handle_batch(now=utc_now()))
+    _until_done(hints.EVENTS, lambda: stripe_inbox.handle_batch(now=utc_now(), batch=1))
 
 
 @shared_task(name=hints.RECONCILE, ignore_result=True)

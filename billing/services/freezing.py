@@ -28,7 +28,7 @@ from billing.domain.pushing import (
     owed_by_closed,
     parts,
 )
-from billing.domain.sink import SinkError
+from billing.domain.sink import SinkError, SinkUnavailable
 from billing.models import (
     ACTIVE,
     AccountState,
@@ -39,11 +39,14 @@ from billing.models import (
     StripeAccount,
     StripeLink,
 )
+from billing.services.charges import InvalidPeriod
 from billing.services.owed import Owed, owed
 from billing.services.periods import ensure_periods
 from billing.services.steps import reached
+from billing.services.stripe_access import NoPlatformKey
 from billing.services.stripe_links import refresh_subscription
 from noburn.kit import ids
+from noburn.kit.sealing import Unreadable
 
 log = logging.getLogger(__name__)
 
@@ -51,12 +54,13 @@ METER: Final = "usage"
 WINDOWS_MAX: Final = 96
 """Windows of one transaction: four days."""
 
-LINKS_AT_ONCE: Final = 50
+LINKS_AT_ONCE: Final = 10
 FOLLOWED: Final = timedelta(days=70)
 """For how long after its end a closed period is looked at every hour; the nightly reconciliation looks at all."""
 
 FOLLOWED_NIGHTLY: Final = timedelta(days=400)
 RETRY: Final = timedelta(minutes=5)
+PAUSE: Final = timedelta(minutes=1)
 BILLED: Final = frozenset({"active", "trialing", "past_due", "unpaid"})
 """States of a subscription in which usage is told."""
 
@@ -100,11 +104,7 @@ def freeze(*, link_id: UUID, now: datetime, followed: timedelta = FOLLOWED) -> F
         return Frozen()
     known = True
     if row.period_ends_at is None or row.period_ends_at <= now:
-        try:
-            refresh_subscription(account=account, link_id=row.pk, now=now)
-        except SinkError as error:
-            log.warning("the subscription of link %s could not be read: %s", row.pk, error)
-            known = False
+        known = _refresh(account, row, now)
     with transaction.atomic():
         link = StripeLink.objects.select_for_update(no_key=True).filter(pk=row.pk).first()
         if link is None or link.state != LinkState.LINKED:
@@ -118,6 +118,25 @@ def freeze(*, link_id: UUID, now: datetime, followed: timedelta = FOLLOWED) -> F
         link.save(update_fields=["frozen_until", "next_freeze_at"])
         reached("frozen")
     return found
+
+
+def _refresh(account: StripeAccount, link: StripeLink, now: datetime) -> bool:
+    """Reads a subscription whose period is over; returns whether it could be read.
+
+    Of an account whose Stripe did not answer the next ones are not asked for a while: each would wait as long again.
+    """
+    if account.paused_until is not None and account.paused_until > now:
+        return False
+    try:
+        refresh_subscription(account=account, link_id=link.pk, now=now)
+    except SinkUnavailable as error:
+        log.warning("the subscription of link %s could not be read: %s", link.pk, error)
+        StripeAccount.objects.filter(pk=account.pk).update(paused_until=now + PAUSE)
+        return False
+    except (SinkError, NoPlatformKey, Unreadable) as error:
+        log.warning("the subscription of link %s could not be read: %s", link.pk, error)
+        return False
+    return True
 
 
 def _freeze(account: StripeAccount, link: StripeLink, now: datetime, followed: timedelta) -> Frozen:
@@ -216,15 +235,18 @@ def _carry(
     for period in periods:
         if period.closed_at is None or period.invoiced_micro is None or period.ends_at < now - followed:
             continue
-        found = owed(
-            tenant_id=link.tenant_id,
-            customer_id=link.customer_id,
-            starts_at=period.starts_at,
-            until=period.ends_at,
-            # Hours without a subscription are no period that a minimum is owed for.
-            whole=period.stripe_ends_at is not None,
-            now=now,
-        )
+        try:
+            found = owed(
+                tenant_id=link.tenant_id,
+                customer_id=link.customer_id,
+                starts_at=period.starts_at,
+                until=period.ends_at,
+                # Hours without a subscription are no period that a minimum is owed for.
+                whole=period.stripe_ends_at is not None,
+                now=now,
+            )
+        except InvalidPeriod:
+            continue  # Its hours are no longer kept: what was owed when they were stands.
         if not found.complete:
             continue
         if (period.owed_nano, period.owed_until) != (found.nano, period.ends_at):

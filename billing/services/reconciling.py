@@ -18,7 +18,7 @@ from django.db.models import F, Q, Sum
 
 from billing.domain.pushing import WARN_AFTER, closed_until
 from billing.domain.reconciling import Explained, Sums, explain
-from billing.domain.sink import SinkError, UsageSink
+from billing.domain.sink import SinkError, SinkUnavailable, UsageSink
 from billing.models import (
     ACTIVE,
     AccountState,
@@ -126,22 +126,32 @@ def reconcile_link(
         except (NoPlatformKey, Unreadable) as error:
             log.warning("link %s is reconciled without Stripe: %s", link.pk, error)
     if refresh and account is not None and sink is not None and link.state == LinkState.LINKED:
-        _refresh(account, link, now)
+        if not _refresh(account, link, now):
+            sink = None  # Each further question would wait as long again.
         link.refresh_from_db()
     periods = BillingPeriod.objects.filter(
         tenant_id=link.tenant_id, customer_id=link.customer_id, ends_at__gt=now - LOOKED_AT
     ).order_by("starts_at")
-    found = [_compare(account, link, period, sink, now) for period in periods]
+    found: list[Reconciliation] = []
+    for period in periods:
+        found.append(_compare(account, link, period, sink, now))
+        if found[-1].measured_micro is None:
+            sink = None
     _tell(link, found, now)
     return found
 
 
-def _refresh(account: StripeAccount, link: StripeLink, now: datetime) -> None:
+def _refresh(account: StripeAccount, link: StripeLink, now: datetime) -> bool:
+    """Reads a customer's invoices and freezes what came late; returns whether Stripe answered."""
+    answered = True
     try:
         invoices.refresh_invoices(account=account, link=link, now=now)
     except SinkError as error:
         log.warning("the invoices of link %s could not be read: %s", link.pk, error)
-    freezing.freeze(link_id=link.pk, now=now, followed=freezing.FOLLOWED_NIGHTLY)
+        answered = not isinstance(error, SinkUnavailable)
+    if answered:
+        freezing.freeze(link_id=link.pk, now=now, followed=freezing.FOLLOWED_NIGHTLY)
+    return answered
 
 
 def _compare(

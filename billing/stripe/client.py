@@ -35,9 +35,12 @@ API_VERSION: Final = "2026-10-28.endive"
 """What the code was written against. A newer client speaks this version until somebody has read what changed."""
 
 CONNECT_SECONDS: Final = 5.0
-ANSWER_SECONDS: Final = 20.0
-RETRIES: Final = 2
-"""The most repetitions that the client makes by itself. The pusher's requests have none: it has its own."""
+ANSWER_SECONDS: Final = 10.0
+RETRIES: Final = 1
+"""The most repetitions that the client makes by itself. The pusher's requests have none: it has its own.
+
+Few and short: a task that waits for a Stripe that says nothing must end long before its worker's watchdog ends it.
+"""
 
 CONNECTIONS: Final = 32
 """Kept open to one host; more may be open for a moment."""
