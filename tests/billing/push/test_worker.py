@@ -7,15 +7,17 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
+import redis
+from django.conf import settings
 
 from billing.models import StripeEvent
 from billing.services import hints
 from noburn.kit.jobs import hint
 from tests.billing.push.processes import ROOT, environment
 from tests.billing.push.till import HOUR, Till, forget_others
-from tests.support.celery_probe import broker_client
 
 if TYPE_CHECKING:
     from tests.billing.book import Book
@@ -74,7 +76,7 @@ class TestWorker:
 
 def ask_until(task: str, done: Callable[[], bool]) -> None:
     """Hints as beat does, until it is done. A worker takes some time to start, the more so on a busy machine."""
-    with broker_client() as broker:
+    with redis.Redis(unix_socket_path=urlsplit(settings.BROKER_URL).path) as broker:
         for _ in range(TURNS_MAX):
             hint(task, queue=hints.QUEUE, expires_seconds=hints.HINT_SECONDS)
             if done():
