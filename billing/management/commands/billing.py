@@ -70,8 +70,12 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(shown, default=str))
             return
         for one in shown:
-            counts = {**one["links"], **one["measurements"]}
-            words = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+            words = ", ".join(
+                f"{count} {what} {state}"
+                for what in ("links", "measurements")
+                for state, count in one[what].items()
+                if count
+            )
             self.stdout.write(f"{one['tenant']}: {one['state']}; {words or 'nothing under way'}")
             for step in one["missing"]:
                 self.stdout.write(f"  to do: {step}")

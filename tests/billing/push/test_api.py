@@ -113,7 +113,7 @@ class TestCommand:
         (found,) = json.loads(capsys.readouterr().out)
         assert (found["tenant"], found["state"], found["links"]["pending"]) == (slug, "ready", 1)
         call_command("billing", "status", "--tenant", slug)
-        assert "1 pending" in capsys.readouterr().out
+        assert "ready; 1 links pending" in capsys.readouterr().out
         call_command("billing", "reconcile", "--tenant", slug)
         assert capsys.readouterr().out == "0 periods, 0 do not agree\n"
         with pytest.raises(CommandError, match="no tenant"):
