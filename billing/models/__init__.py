@@ -1,5 +1,33 @@
 """Tables of billing."""
 
+from billing.models.invoices import CreditNote, CreditNoteReason, CreditNoteState, StripeInvoice
+from billing.models.outbox import ACTIVE, BillingPeriod, Measurement, MeasurementKind, MeasurementState
 from billing.models.rate_cards import PresumedApproval, RateCard, RateCardAssignment, RateCardVersion
+from billing.models.reconciliations import Reconciliation
+from billing.models.stripe_accounts import AccessMode, AccountState, StripeAccount
+from billing.models.stripe_events import EventState, StripeEvent
+from billing.models.stripe_links import LinkState, StripeLink
 
-__all__ = ["PresumedApproval", "RateCard", "RateCardAssignment", "RateCardVersion"]
+__all__ = [
+    "ACTIVE",
+    "AccessMode",
+    "AccountState",
+    "BillingPeriod",
+    "CreditNote",
+    "CreditNoteReason",
+    "CreditNoteState",
+    "EventState",
+    "LinkState",
+    "Measurement",
+    "MeasurementKind",
+    "MeasurementState",
+    "PresumedApproval",
+    "RateCard",
+    "RateCardAssignment",
+    "RateCardVersion",
+    "Reconciliation",
+    "StripeAccount",
+    "StripeEvent",
+    "StripeInvoice",
+    "StripeLink",
+]

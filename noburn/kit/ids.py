@@ -33,6 +33,12 @@ WEBHOOK_ENDPOINT: Final = "whe"
 ALERT_EMAIL: Final = "eml"
 ALERT: Final = "alr"
 DELIVERY: Final = "dlv"
+STRIPE_ACCOUNT: Final = "sta"
+STRIPE_LINK: Final = "lnk"
+BILLING_PERIOD: Final = "per"
+MEASUREMENT: Final = "msr"
+INVOICE: Final = "inv"
+CREDIT_NOTE: Final = "crn"
 PREFIXES: Final = frozenset(
     {
         TENANT,
@@ -57,6 +63,12 @@ PREFIXES: Final = frozenset(
         ALERT_EMAIL,
         ALERT,
         DELIVERY,
+        STRIPE_ACCOUNT,
+        STRIPE_LINK,
+        BILLING_PERIOD,
+        MEASUREMENT,
+        INVOICE,
+        CREDIT_NOTE,
     }
 )
 

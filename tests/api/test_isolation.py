@@ -39,6 +39,9 @@ OF_PATHS = {
     "audit": {"id": "aud"},
     "ledger": {"id": "hold"},
     "decisions": {"id": "dec"},
+    "stripe-links": {"id": "lnk"},
+    "measurements": {"id": "msr"},
+    "invoices": {"id": "inv"},
 }
 """What each variable of a path names, by the path's first word."""
 
@@ -85,7 +88,7 @@ WORDS = frozenset(
         "sort",
     }
     | {"state", "subject", "suspended", "tag", "time_zone", "to", "token_factor", "user"}
-    | {"window", "default", "withdrawn", "whole_period"}
+    | {"window", "default", "withdrawn", "whole_period", "agrees"}
 )
 
 Body = Callable[[dict[str, str]], Any]
@@ -111,6 +114,11 @@ MAKES: dict[str, list[Body]] = {
     "createAlertEmail": [],
     "createWebhookEndpoint": [],
     "updateTenant": [],
+    "connectStripe": [],
+    "updateStripe": [],
+    "disconnectStripe": [],
+    "setUpStripe": [],
+    "createStripeLink": [],
 }
 """Routes without an id in their path that change something, and bodies in which they might take another's id."""
 
@@ -161,6 +169,7 @@ class Two:
 
 @pytest.fixture(scope="module")
 def two(_world: World) -> Two:
+    from tests.api.billing_things import make_billing
     from tests.support.api import Api
 
     _world.recover()
@@ -172,8 +181,9 @@ def two(_world: World) -> Two:
         callers[who] = (account, Api(secret=account.key(scopes).secret))
     (alice, api), (charlie, its_api) = callers["alice"], callers["charlie"]
     make_things(api, "alices")
+    make_billing(alice.tenant_id, "alices")
     alice.settle(alice.place("$0.01"), "$0.01")
-    its = make_things(its_api, word)
+    its = make_things(its_api, word) | make_billing(charlie.tenant_id, word)
     placed = charlie.place("$0.01", customer=word)
     charlie.settle(placed, "$0.01")
     open_ = charlie.place("$0.02", customer=word)

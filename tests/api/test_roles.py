@@ -56,6 +56,11 @@ RIGHTS = {
     "alert-emails": Rights(EVERYBODY, DECIDERS),
     "webhook-endpoints": Rights(EVERYBODY, DECIDERS),
     "deliveries": Rights(EVERYBODY, DECIDERS),
+    "stripe": Rights(EVERYBODY, MONEY),
+    "stripe-links": Rights(EVERYBODY, MONEY),
+    "measurements": Rights(EVERYBODY, MONEY),
+    "invoices": Rights(EVERYBODY, MONEY),
+    "billing": Rights(EVERYBODY, NOBODY),
     "audit": Rights(MONEY, NOBODY),
 }
 """By a path's first word; a route under another one fails."""

@@ -1,0 +1,85 @@
+"""Workers of this test's noburn in processes of their own: ones that kill themselves at a step, and Celery's."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from django.conf import settings
+from django.db import connections
+
+from billing.models import StripeAccount
+from billing.services import credit_notes, freezing, pushing, stripe_inbox, stripe_links, stripe_setup
+from billing.stripe import client
+from noburn.runtime.secrets import Secrets
+from tests.billing.push.till import Till
+
+ROOT = Path(__file__).resolve().parents[3]
+ROUNDS_MAX = 100
+
+
+def environment(**more: str) -> dict[str, str]:
+    """What a process needs to be a worker of this test's noburn."""
+    secrets = Secrets(
+        settings.SECRET_KEY,
+        settings.NOBURN_PEPPER,
+        settings.NOBURN_SIGNING_KEYS,
+        settings.NOBURN_SIGNING_KID,
+        tuple(settings.NOBURN_ENCRYPTION_KEYS),
+    )
+    return {
+        **os.environ,
+        **secrets.environment(),
+        "DJANGO_SETTINGS_MODULE": "noburn.settings",
+        "NOBURN_HOME": str(settings.NOBURN_HOME),
+        "DATABASE_URL": settings.DATABASE_URL,
+        "DATABASE_OWNER_URL": settings.DATABASE_OWNER_URL,
+        "DATABASE_GATEWAY_URL": settings.DATABASE_GATEWAY_URL,
+        "REDIS_URL": settings.REDIS_URL,
+        "BROKER_URL": settings.BROKER_URL,
+        "STRIPE_API_BASE": settings.STRIPE_API_BASE,
+        "LOG_LEVEL": "ERROR",
+        **more,
+    }
+
+
+def dies(till: Till, work: str, step: str, times: int = 1) -> None:
+    """A worker does some work and kills itself when it comes to a step for the n-th time."""
+    StripeAccount.objects.filter(tenant_id=till.tenant_id).update(bucket_tokens=1_000)
+    child = os.fork()
+    if child == 0:
+        try:
+            _work_and_die(till, work, step, times)
+        finally:
+            os._exit(1)  # It never came to the step.
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status), (step, status)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+
+
+def _work_and_die(till: Till, work: str, step: str, times: int) -> None:
+    # What is open is the parent's: held, so that nothing closes it, and not used.
+    _held = (connections["default"].connection, client._session(), client._transport())
+    connections["default"].connection = None
+    client._session.cache_clear()
+    client._transport.cache_clear()
+    left, now = times, till.now
+
+    def reached(name: str) -> None:
+        nonlocal left
+        left -= name == step
+        if name == step and left <= 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    for module in (credit_notes, freezing, pushing, stripe_inbox, stripe_links, stripe_setup):
+        module.reached = reached  # type: ignore[attr-defined]
+    works = {
+        "freeze": lambda: freezing.freeze_due(now=now),
+        "push": lambda: pushing.push_batch(now=now),
+        "set_up": lambda: stripe_setup.set_up_due(now=now) + stripe_links.link_due(now=now),
+        "events": lambda: stripe_inbox.handle_batch(now=now),
+    }
+    for _ in range(ROUNDS_MAX):
+        if not works[work]():
+            return
