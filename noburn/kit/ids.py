@@ -29,6 +29,10 @@ WEBHOOK_ENDPOINT: Final = "whe"
 ALERT_EMAIL: Final = "eml"
 ALERT: Final = "alr"
 DELIVERY: Final = "dlv"
+WALLET: Final = "wal"
+CREDIT_GRANT: Final = "crg"
+JOURNAL_POSTING: Final = "jrn"
+TOP_UP: Final = "top"
 PREFIXES: Final = frozenset(
     {
         TENANT,
@@ -49,6 +53,10 @@ PREFIXES: Final = frozenset(
         ALERT_EMAIL,
         ALERT,
         DELIVERY,
+        WALLET,
+        CREDIT_GRANT,
+        JOURNAL_POSTING,
+        TOP_UP,
     }
 )
 
