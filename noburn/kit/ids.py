@@ -25,6 +25,9 @@ BUDGET_INCREASE: Final = "inc"
 PRICE_OVERRIDE: Final = "pov"
 PRICE_PROPOSAL: Final = "prp"
 RERATING: Final = "rrt"
+RATE_CARD: Final = "rcd"
+RATE_CARD_VERSION: Final = "rcv"
+RATE_CARD_ASSIGNMENT: Final = "rca"
 WEBHOOK_ENDPOINT: Final = "whe"
 ALERT_EMAIL: Final = "eml"
 ALERT: Final = "alr"
@@ -49,6 +52,9 @@ PREFIXES: Final = frozenset(
         PRICE_OVERRIDE,
         PRICE_PROPOSAL,
         RERATING,
+        RATE_CARD,
+        RATE_CARD_VERSION,
+        RATE_CARD_ASSIGNMENT,
         WEBHOOK_ENDPOINT,
         ALERT_EMAIL,
         ALERT,

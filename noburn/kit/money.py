@@ -84,6 +84,11 @@ def divide_even(numerator: int, denominator: int) -> int:
     return quotient
 
 
+def divide_down(numerator: int, denominator: int) -> int:
+    """Returns the quotient rounded towards minus infinity; the denominator is positive."""
+    return numerator // denominator
+
+
 def pico_to_nano_up(pico: int) -> int:
     """Returns nano-USD rounded up: for holds and bounds, which may never fall short."""
     return -(-pico // PICO_PER_NANO)

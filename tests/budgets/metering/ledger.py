@@ -34,6 +34,7 @@ MEASURES = (
     "tool_calls",
     "latency_ms",
     "latencies",
+    "presumed_requests",
 )
 NAMES = ("project", "customer", "end_user", "plan", "api_key", "provider", "model", "tag", "value")
 COUNTS = MEASURES[5:14]
@@ -179,6 +180,7 @@ def figures_of(life: Life) -> Figures:
     figures["tool_calls"] = sum(usage.get("tool_calls", {}).values())
     figures |= {"cost_nano": said["cost"], "tokens": said["tokens"], "requests": 1}
     figures["presumed_nano"] = said["cost"] if said["state"] == "presumed" else 0
+    figures["presumed_requests"] = int(said["state"] == "presumed")
     figures["errors"] = int(said["outcome"] in ("error", "cut"))
     if said["latency_ms"] is not None:
         figures |= {"latency_ms": said["latency_ms"], "latencies": 1}

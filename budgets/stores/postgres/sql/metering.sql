@@ -66,6 +66,8 @@ CREATE TABLE IF NOT EXISTS usage_rollups (
     latencies bigint NOT NULL,
     PRIMARY KEY (tenant_id, bucket, key, grain)
 ) PARTITION BY LIST (grain);
+-- How many of the requests are presumed. Added later, so it is the last column, here and in nb_usage_sums.
+ALTER TABLE usage_rollups ADD COLUMN IF NOT EXISTS presumed_requests bigint NOT NULL DEFAULT 0;
 -- Rows are updated while their hour or day lasts: room on the page keeps their indexes out of it.
 CREATE TABLE IF NOT EXISTS usage_hours PARTITION OF usage_rollups FOR VALUES IN ('hours') WITH (fillfactor = 80);
 CREATE TABLE IF NOT EXISTS usage_days PARTITION OF usage_rollups FOR VALUES IN ('days') WITH (fillfactor = 80);
@@ -104,6 +106,8 @@ BEGIN
             sum(l.cost_nano) AS cost_nano,
             sum(CASE WHEN l.revision = 1 AND l.kind = 'presumed' THEN l.cost_nano ELSE coalesce(-b.before[1], 0) END)
                 AS presumed_nano,
+            sum(CASE WHEN l.revision = 1 AND l.kind = 'presumed' THEN l.requests ELSE coalesce(-b.before[3], 0) END)
+                AS presumed_requests,
             sum(l.requests) AS requests,
             sum((l.kind <> 'voided' AND l.outcome IN ('error', 'cut'))::integer - coalesce(b.before[2], 0)) AS errors,
             sum(l.tokens) AS tokens, sum(u.input_tokens) AS input_tokens, sum(u.output_tokens) AS output_tokens,
@@ -120,7 +124,7 @@ BEGIN
             audio_output_tokens bigint, images bigint, tool_calls jsonb) ON true
         -- Only a second revision can follow a presumption; so few that each looks for its first by itself.
         CROSS JOIN LATERAL (SELECT CASE WHEN l.revision = 2 THEN
-            (SELECT ARRAY[f.cost_nano, (f.outcome IN ('error', 'cut'))::integer] FROM ledger_entries f
+            (SELECT ARRAY[f.cost_nano, (f.outcome IN ('error', 'cut'))::integer, f.requests] FROM ledger_entries f
              WHERE f.hold_id = l.hold_id AND f.placed_month = l.placed_month AND f.revision = 1 AND f.kind = 'presumed')
             END) AS b (before)
         WHERE ($4 IS NULL OR l.position >= $4) AND l.position < $5 AND ($1 IS NULL OR l.tenant_id = $1)
@@ -138,7 +142,7 @@ BEGIN
         coalesce(sum(t.cache_write_1h_tokens), 0)::bigint, coalesce(sum(t.reasoning_tokens), 0)::bigint,
         coalesce(sum(t.audio_input_tokens), 0)::bigint, coalesce(sum(t.audio_output_tokens), 0)::bigint,
         coalesce(sum(t.images), 0)::bigint, coalesce(sum(t.tool_calls), 0)::bigint,
-        coalesce(sum(t.latency_ms), 0)::bigint, sum(t.latencies)::bigint
+        coalesce(sum(t.latency_ms), 0)::bigint, sum(t.latencies)::bigint, sum(t.presumed_requests)::bigint
     FROM told t
     CROSS JOIN LATERAL (
         SELECT g.grain, g.bucket, g.customer, g.end_user, g.plan, g.api_key, '' AS tag, '' AS value
@@ -239,7 +243,8 @@ BEGIN
             images = u.images + EXCLUDED.images,
             tool_calls = u.tool_calls + EXCLUDED.tool_calls,
             latency_ms = u.latency_ms + EXCLUDED.latency_ms,
-            latencies = u.latencies + EXCLUDED.latencies;
+            latencies = u.latencies + EXCLUDED.latencies,
+            presumed_requests = u.presumed_requests + EXCLUDED.presumed_requests;
     END IF;
 
     -- What had committed at v_at has ids below v_newest: it is all rolled up once the cursor is there.

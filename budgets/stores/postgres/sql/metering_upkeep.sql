@@ -33,7 +33,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
         ('audio_input_tokens', s.audio_input_tokens, d.audio_input_tokens),
         ('audio_output_tokens', s.audio_output_tokens, d.audio_output_tokens), ('images', s.images, d.images),
         ('tool_calls', s.tool_calls, d.tool_calls), ('latency_ms', s.latency_ms, d.latency_ms),
-        ('latencies', s.latencies, d.latencies)) AS f (figure, stored, derived)
+        ('latencies', s.latencies, d.latencies),
+        ('presumed_requests', s.presumed_requests, d.presumed_requests)) AS f (figure, stored, derived)
     WHERE coalesce(f.stored, 0) <> coalesce(f.derived, 0)
 $$;
 
