@@ -11,22 +11,24 @@ from fnmatch import fnmatchcase
 
 import msgspec
 
-from noburn.kit.money import LIMIT_NANO_MAX, divide_up, pico_to_nano_up
+from noburn.kit.money import LIMIT_NANO_MAX, divide_up
 
 WHOLE_PPM = 1_000_000
+ATTO_PER_NANO = 10**9
+ATTO_PER_NANO_PPM = 1_000
 CEILINGS_MAX = 20_000
 """How many (customer's card, model) pairs are remembered before the memory is started anew."""
 
 
 class Ceiling(msgspec.Struct, frozen=True, array_like=True):
-    """At most `cost_ppm` millionths of the model's cost, and so many pico-USD for each thing that a call uses."""
+    """At most `cost_ppm` millionths of the model's cost, and so many atto-USD (10**-18) for each thing that a call uses."""
 
     cost_ppm: int
-    input_pico: int = 0
-    output_pico: int = 0
-    image_pico: int = 0
-    tool_pico: int = 0
-    request_pico: int = 0
+    input_atto: int = 0
+    output_atto: int = 0
+    image_atto: int = 0
+    tool_call_atto: int = 0
+    request_atto: int = 0
 
     def charge_nano(
         self,
@@ -38,14 +40,15 @@ class Ceiling(msgspec.Struct, frozen=True, array_like=True):
         tool_calls: int = 0,
     ) -> int:
         """Returns the most that such a call is charged; at most what a counter can hold."""
-        units = (
-            input_tokens * self.input_pico
-            + output_tokens * self.output_pico
-            + images * self.image_pico
-            + tool_calls * self.tool_pico
-            + self.request_pico
+        atto = (
+            cost_nano * self.cost_ppm * ATTO_PER_NANO_PPM
+            + input_tokens * self.input_atto
+            + output_tokens * self.output_atto
+            + images * self.image_atto
+            + tool_calls * self.tool_call_atto
+            + self.request_atto
         )
-        return min(divide_up(cost_nano * self.cost_ppm, WHOLE_PPM) + pico_to_nano_up(units), LIMIT_NANO_MAX)
+        return min(divide_up(atto, ATTO_PER_NANO), LIMIT_NANO_MAX)
 
 
 AT_COST = Ceiling(WHOLE_PPM)
@@ -103,7 +106,9 @@ def _in_table(table: Iterable[CeilingRule], provider: str, model: str) -> Ceilin
 
 
 def _dearest(ceilings: Iterable[Ceiling]) -> Ceiling:
-    return Ceiling(*(max(parts) for parts in zip(*(msgspec.structs.astuple(c) for c in ceilings), strict=True)))
+    return Ceiling(
+        *(max(parts) for parts in zip(*(msgspec.structs.astuple(c) for c in ceilings), strict=True))
+    )
 
 
 encode = msgspec.msgpack.Encoder().encode

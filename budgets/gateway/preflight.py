@@ -28,7 +28,9 @@ from noburn.kit.problems import FieldError, ProblemError, problem
 
 ALTERNATIVES_MAX = 3
 
-WALLET_REMEDY = "this customer's prepaid credit is used up: top its wallet up, or let it be topped up automatically"
+WALLET_REMEDY = (
+    "this customer's prepaid credit is used up: top its wallet up, or let it be topped up automatically"
+)
 
 
 class Priced(msgspec.Struct, frozen=True):
@@ -113,7 +115,6 @@ class Priced(msgspec.Struct, frozen=True):
             return None
         cap = min(cap, self.max_output_tokens)
         return (cap, self.bound(cap)) if cap >= 1 else None
-
 
     def _fits_charge(self, room: int) -> int:
         """The largest output cap whose charge is within `room`: it rises with the cap, so halving finds it."""
@@ -231,7 +232,11 @@ def budget_fields(standing: Standing) -> dict[str, Any]:
     place, remaining = standing.place, max(0, standing.remaining)
     metric = place.rule.metric
     if metric is Metric.CHARGE:
-        return {**place.shown, "limit_usd": to_usd(max(0, standing.limit)), "remaining_usd": to_usd(remaining)}
+        return {
+            **place.shown,
+            "limit_usd": to_usd(max(0, standing.limit)),
+            "remaining_usd": to_usd(remaining),
+        }
     if metric is Metric.USD:
         return {**place.shown, "limit_usd": _limit_usd(standing.limit), "remaining_usd": to_usd(remaining)}
     return {**place.shown, f"limit_{metric.value}": standing.limit, f"remaining_{metric.value}": remaining}

@@ -126,7 +126,9 @@ class Budget(TenantOwned):
                 condition=models.Q(thresholds__len__lte=10), name="budgets_budget_thresholds"
             ),
             models.CheckConstraint(
-                condition=models.Q(scope="wallet", metric="charge", subject="*", window="total", action="block")
+                condition=models.Q(
+                    scope="wallet", metric="charge", subject="*", window="total", action="block"
+                )
                 | ~models.Q(scope="wallet") & ~models.Q(metric="charge"),
                 name="budgets_budget_wallet",
             ),

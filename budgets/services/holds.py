@@ -319,7 +319,9 @@ class Holds:
                 if not fitted and place.rule.action is Action.BLOCK:
                     return Refused(False, Standing(place, limit, remaining, fitted=False), max(0, remaining))
                 standings[at] = Standing(place, limit, remaining - need, fitted)
-        return Placed("", None, bound, cap, tuple(s for s in standings if s.place.counter_id not in walletless))
+        return Placed(
+            "", None, bound, cap, tuple(s for s in standings if s.place.counter_id not in walletless)
+        )
 
     def _sign(self, hold: Hold, packed: bytes) -> str:
         return self._keyring.sign(

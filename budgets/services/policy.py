@@ -98,7 +98,9 @@ def compile_policy(*, tenant_id: UUID, version: int, now: datetime) -> Policy:
 
 def _wallet(tenant_id: UUID) -> WalletRule | None:
     """The rule over a tenant's wallets, if it ever made one."""
-    budget = Budget.with_wallets.filter(tenant_id=tenant_id, scope=Scope.WALLET, archived_at__isnull=True).first()
+    budget = Budget.with_wallets.filter(
+        tenant_id=tenant_id, scope=Scope.WALLET, archived_at__isnull=True
+    ).first()
     if budget is None:
         return None
     written = WalletCharges.objects.filter(pk=tenant_id).first()

@@ -1,4 +1,4 @@
-"""What billing tells the escrow of wallets: that a tenant has them, the most that its customers are charged, and what is in each.
+"""What billing tells the escrow of wallets: that a tenant has them, what customers are charged at most, what is in each.
 
 A wallet's counter is one like any other, in nano-USD of what its customer pays; docs/escrow.md, "Wallets". What is in a
 wallet is written in the transaction that changed it, and Redis hears of it after the commit: now, or by the next sweep.

@@ -69,7 +69,9 @@ class TestWalletCounters:
         assert alice.place("$5", customer="globex")["budgets"] == []
         before = alice.world.sql("SELECT count(*) FROM counters WHERE tenant_id = %s", alice.tenant_id)
         assert alice.place("$5", customer="globex")["decision"] == "allow"
-        assert alice.world.sql("SELECT count(*) FROM counters WHERE tenant_id = %s", alice.tenant_id) == before
+        assert (
+            alice.world.sql("SELECT count(*) FROM counters WHERE tenant_id = %s", alice.tenant_id) == before
+        )
         # One that gets a wallet is under it from its next call on.
         Purse(alice, "globex").fill("$2")
         refused = alice.place("$5", customer="globex")
@@ -109,7 +111,8 @@ class TestWalletCounters:
 
     def test_fits_an_output_cap_into_what_is_left(self, alice: Account) -> None:
         rules = ChargeRules(
-            tables=((CeilingRule("openai", "gpt-4o*", Ceiling(1_500_000, output_pico=1_000_000)),),), default=(0,)
+            tables=((CeilingRule("openai", "gpt-4o*", Ceiling(1_500_000, output_atto=10**12)),),),
+            default=(0,),
         )
         Purse(alice).fill("$0.01")
         set_charges(tenant_id=alice.tenant_id, rules=rules, now=datetime.now(UTC))

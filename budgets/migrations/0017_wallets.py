@@ -1,4 +1,4 @@
-"""Wallets as counters: their limits, and what billing writes into the policy. Source: budgets/stores/postgres/sql/wallets.sql.
+"""Wallets as counters: their limits, and what billing tells the policy. Source: budgets/stores/postgres/sql/wallets.sql.
 
 Settlements go on meanwhile: the columns are added without a rewrite.
 """
@@ -34,12 +34,13 @@ def read(name: str) -> migrations.RunSQL:
 def check(name: str, condition: models.Q) -> migrations.AddConstraint:
     """One condition of a budget's."""
     return migrations.AddConstraint(
-        model_name="budget", constraint=models.CheckConstraint(condition=condition, name=f"budgets_budget_{name}")
+        model_name="budget",
+        constraint=models.CheckConstraint(condition=condition, name=f"budgets_budget_{name}"),
     )
 
 
 class Migration(migrations.Migration):
-    dependencies = [("budgets", "0015_verify_changes"), ("tenants", "0002_management_api")]
+    dependencies = [("budgets", "0016_presumed_requests"), ("tenants", "0002_management_api")]
     operations = [
         # A lock that is not had soon is given up: settlements wait behind it.
         migrations.RunSQL(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'", migrations.RunSQL.noop),
