@@ -19,7 +19,7 @@ MUST_HAPPEN = (
     "answered FENCED", "answered NOSCRIPT", "answered STALE_POLICY", "answered STALE_WINDOW", "settled", "voided",
     "presumed", "late settles", "settled after presumed", "settled after voided", "voided after presumed",
     "conflicts", "replays of resolutions", "resolved after its window", "overruns", "extended", "shrinks",
-    "limits cut", "limits raised", "budgets made in mid-window", "incarnations retired alone",
+    "limits cut", "limits raised", "credit that ends", "answered ASK at an end", "budgets made in mid-window", "incarnations retired alone",
     "lost incarnations", "epochs lost", "planned closes", "write-offs", "write-offs refused", "re-rated dearer",
     "re-rated cheaper", "re-ratings of calls that moved", "calls retried",
     "settlements kept in an outbox", "authorizations lost", "messages lost", "answers lost", "messages late",
