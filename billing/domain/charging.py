@@ -1,9 +1,9 @@
 """What a customer owes for what it used: integer arithmetic on a card's terms, rounded once.
 
 A charge is cumulative: the price of everything from the period's start on. Let C(U) be the price of the use U at some
-terms. What a stretch of time adds, during which these terms hold, is C(all use up to its end) - C(all use before it). So
-the use of the period so far takes a tier or an allowance up whatever version priced it, appending a version that says the
-same changes nothing, and a period may be split anywhere.
+terms. What a stretch of time adds, during which these terms hold, is C(all use up to its end) - C(all use before it).
+So the use of the period so far takes a tier or an allowance up whatever version priced it, appending a version that
+says the same changes nothing, and a period may be split anywhere.
 
 Amounts are exact until the end: atto-USD (10**-18) before tiers, millionths of that after them. Source of the rules:
 docs/billing.md.
@@ -98,8 +98,8 @@ def use_of_sums(
 class ChargeLine:
     """One part of a charge; all lines add up to its total.
 
-    `kind` is `cost` (what the provider charged, and the markup on it), `units` (a rate for `units` of `unit`),
-    or of the whole period: `allowance`, `tiers`, `minimum`, `rounding`. `cost_nano` stands on lines of cost alone, which
+    `kind` is `cost` (what the provider charged, and the markup on it), `units` (a rate for `units` of `unit`), or of
+    the whole period: `allowance`, `tiers`, `minimum`, `rounding`. `cost_nano` stands on lines of cost alone, which
     every model has; `units` there are its requests.
     """
 
@@ -118,8 +118,9 @@ class Charge:
 
     `cost_nano` is what its settled use cost the tenant, `unbilled_nano` the part of it at times without a card.
     `presumed_nano` is what is presumed to have been spent besides: not billed until somebody settles or approves it.
-    `versions` priced the use, in the order of time. Everything that was recorded before `complete_through` is counted;
-    None while that is not known.
+    `versions` priced the use, in the order of time. `exact_yocto` is the total before it is rounded, without a
+    minimum, in 10**-24 USD. Everything that was recorded before `complete_through` is counted; None while that is not
+    known.
     """
 
     total_nano: int
@@ -128,6 +129,7 @@ class Charge:
     unbilled_nano: int
     presumed_nano: int
     versions: tuple[CardVersion, ...]
+    exact_yocto: int
     complete_through: datetime | None = None
 
 
@@ -354,4 +356,5 @@ def _put_together(
         unbilled_nano=unbilled,
         presumed_nano=presumed,
         versions=versions,
+        exact_yocto=exact,
     )
