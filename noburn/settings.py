@@ -13,6 +13,8 @@
 | METRICS_TOKEN | who has it may read /metrics | nobody may |
 | OPERATOR_EMAILS, OPERATOR_WEBHOOK_URL, OPERATOR_WEBHOOK_SECRET | who hears of what concerns the installation | nobody |
 | NOBURN_ALLOW_PRIVATE_WEBHOOKS | webhooks may go to plain http and to private addresses | off |
+| STRIPE_PLATFORM_KEY, STRIPE_PLATFORM_WEBHOOK_SECRET | Stripe for Connect and for noburn's own plans | neither |
+| STRIPE_API_BASE | another address of Stripe's API: a proxy, or a test's double | Stripe's own |
 | COUNTER_RETENTION_DAYS | for how many days the counters of hours that are over are kept, at least 2 | 35 |
 | USAGE_HOURS_DAYS | for how many days usage by the hour is kept; by the day it is kept for ever | 92 |
 | DEBUG, ALLOWED_HOSTS, LOG_LEVEL | as Django's | off, the base URL's host and localhost, INFO |
@@ -244,7 +246,13 @@ CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_TASK_DEFAULT_QUEUE = "default"
 # By purpose; noburn.runtime.workers says which worker serves which. A task of another queue is an error.
-CELERY_TASK_QUEUES: dict[str, dict[str, str]] = {"default": {}, "money": {}, "metering": {}, "alerts": {}, "billing": {}}
+CELERY_TASK_QUEUES: dict[str, dict[str, str]] = {
+    "default": {},
+    "money": {},
+    "metering": {},
+    "alerts": {},
+    "billing": {},
+}
 CELERY_TASK_CREATE_MISSING_QUEUES = False
 # Whatever a task does to budgets is money's, but for sums and tidying, which may wait. The first that fits counts.
 CELERY_TASK_ROUTES: dict[str, dict[str, str]] = {
@@ -295,6 +303,12 @@ OPERATOR_WEBHOOK_URL: str = env.str("OPERATOR_WEBHOOK_URL", default="")
 OPERATOR_WEBHOOK_SECRET: str = env.str("OPERATOR_WEBHOOK_SECRET", default="")
 # For installations whose tenants are all their own: a webhook may then reach whatever the worker can.
 NOBURN_ALLOW_PRIVATE_WEBHOOKS: bool = env.bool("NOBURN_ALLOW_PRIVATE_WEBHOOKS", default=False)
+
+# --- Stripe -----------------------------------------------------------------------------------------------
+# Of the platform's own account: tenants may then connect theirs (Connect) instead of giving a key.
+STRIPE_PLATFORM_KEY: str = env.str("STRIPE_PLATFORM_KEY", default="")
+STRIPE_PLATFORM_WEBHOOK_SECRET: str = env.str("STRIPE_PLATFORM_WEBHOOK_SECRET", default="")
+STRIPE_API_BASE: str = env.str("STRIPE_API_BASE", default="").rstrip("/")
 
 LOGGING = {
     "version": 1,

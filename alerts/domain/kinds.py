@@ -180,6 +180,12 @@ _ALL: Final = (
         "push_failed", "Usage could not be pushed", Severity.CRITICAL, _generic("Usage could not be pushed")
     ),
     Kind(
+        "customer_delinquent",
+        "A customer's payment failed",
+        Severity.WARNING,
+        _generic("A customer's payment failed"),
+    ),
+    Kind(
         "destination_disabled",
         "A destination was switched off",
         Severity.WARNING,

@@ -62,7 +62,7 @@ UNDO = "DROP FUNCTION nb_journal_adds_up() CASCADE; DROP FUNCTION nb_journal_fro
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("billing", "0001_rate_cards"),
+        ("billing", "0010_stripe"),
         ("budgets", "0017_wallets"),
         ("tenants", "0002_management_api"),
     ]

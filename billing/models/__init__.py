@@ -1,6 +1,12 @@
 """Tables of billing."""
 
+from billing.models.invoices import CreditNote, CreditNoteReason, CreditNoteState, StripeInvoice
+from billing.models.outbox import ACTIVE, BillingPeriod, Measurement, MeasurementKind, MeasurementState
 from billing.models.rate_cards import PresumedApproval, RateCard, RateCardAssignment, RateCardVersion
+from billing.models.reconciliations import Reconciliation
+from billing.models.stripe_accounts import AccessMode, AccountState, StripeAccount
+from billing.models.stripe_events import EventState, StripeEvent
+from billing.models.stripe_links import LinkState, StripeLink
 from billing.models.wallets import (
     Account,
     CreditGrant,
@@ -18,16 +24,33 @@ from billing.models.wallets import (
 )
 
 __all__ = [
+    "ACTIVE",
+    "AccessMode",
     "Account",
+    "AccountState",
+    "BillingPeriod",
     "CreditGrant",
     "CreditKind",
+    "CreditNote",
+    "CreditNoteReason",
+    "CreditNoteState",
+    "EventState",
     "JournalLine",
     "JournalPosting",
+    "LinkState",
+    "Measurement",
+    "MeasurementKind",
+    "MeasurementState",
     "PostingKind",
     "PresumedApproval",
     "RateCard",
     "RateCardAssignment",
     "RateCardVersion",
+    "Reconciliation",
+    "StripeAccount",
+    "StripeEvent",
+    "StripeInvoice",
+    "StripeLink",
     "TopUp",
     "TopUpKind",
     "TopUpState",

@@ -36,6 +36,12 @@ WALLET: Final = "wal"
 CREDIT_GRANT: Final = "crg"
 JOURNAL_POSTING: Final = "jrn"
 TOP_UP: Final = "top"
+STRIPE_ACCOUNT: Final = "sta"
+STRIPE_LINK: Final = "lnk"
+BILLING_PERIOD: Final = "per"
+MEASUREMENT: Final = "msr"
+INVOICE: Final = "inv"
+CREDIT_NOTE: Final = "crn"
 PREFIXES: Final = frozenset(
     {
         TENANT,
@@ -63,6 +69,12 @@ PREFIXES: Final = frozenset(
         CREDIT_GRANT,
         JOURNAL_POSTING,
         TOP_UP,
+        STRIPE_ACCOUNT,
+        STRIPE_LINK,
+        BILLING_PERIOD,
+        MEASUREMENT,
+        INVOICE,
+        CREDIT_NOTE,
     }
 )
 

@@ -1,4 +1,4 @@
-"""One running provider double for the tests of the double itself, reset before each of them."""
+"""Running doubles for the tests of the doubles themselves, reset before each of them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.doubles.provider import ProviderDouble
+from tests.doubles.stripe import StripeDouble
+from tests.doubles.stripe.shop import START, Shop
 
 
 @pytest.fixture(scope="module")
@@ -19,3 +21,21 @@ def running_double() -> Iterator[ProviderDouble]:
 def double(running_double: ProviderDouble) -> ProviderDouble:
     running_double.reset()
     return running_double
+
+
+@pytest.fixture(scope="module")
+def running_stripe() -> Iterator[StripeDouble]:
+    with StripeDouble() as double:
+        yield double
+
+
+@pytest.fixture
+def stripe_double(running_stripe: StripeDouble) -> Iterator[StripeDouble]:
+    running_stripe.reset(START)
+    yield running_stripe
+    assert running_stripe.broken() == []
+
+
+@pytest.fixture
+def shop(stripe_double: StripeDouble) -> Shop:
+    return Shop(stripe_double)

@@ -1,0 +1,274 @@
+"""Writes the outbox: closed windows become measurements, in one transaction with how far the customer is told.
+
+What a customer owes is cumulative, so each measurement is a difference: owed up to the window's end, less what is in
+the outbox of the period. Late usage, re-ratings and what was abandoned come out of the same difference; once a
+period's invoice is final it is carried into the present period instead. ADR 0036.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Max, Q, Sum
+
+from billing.domain.pushing import (
+    HOUR,
+    PAST_MAX,
+    closed_until,
+    measurement_key,
+    micro,
+    moment_of,
+    next_close,
+    owed_by_closed,
+    parts,
+)
+from billing.domain.sink import SinkError
+from billing.models import (
+    ACTIVE,
+    AccountState,
+    BillingPeriod,
+    LinkState,
+    Measurement,
+    MeasurementKind,
+    StripeAccount,
+    StripeLink,
+)
+from billing.services.owed import owed
+from billing.services.periods import ensure_periods
+from billing.services.steps import reached
+from billing.services.stripe_links import refresh_subscription
+from noburn.kit import ids
+
+log = logging.getLogger(__name__)
+
+METER: Final = "usage"
+WINDOWS_MAX: Final = 24
+"""Windows of one transaction: a day."""
+
+LINKS_AT_ONCE: Final = 50
+FOLLOWED: Final = timedelta(days=70)
+"""For how long after its end a closed period is looked at every hour; the nightly reconciliation looks at all."""
+
+FOLLOWED_NIGHTLY: Final = timedelta(days=400)
+RETRY: Final = timedelta(minutes=5)
+BILLED: Final = frozenset({"active", "trialing", "past_due", "unpaid"})
+"""States of a subscription in which usage is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """What one look at a customer did. `more`: closed windows are left. `waits`: for something that is not known yet."""
+
+    measurements: int = 0
+    more: bool = False
+    waits: bool = False
+
+
+def freeze_due(*, now: datetime, limit: int = LINKS_AT_ONCE) -> int:
+    """Freezes what is due of up to `limit` customers; returns how many customers that were. 0: nothing is due."""
+    ready = StripeAccount.objects.filter(state=AccountState.READY).values("tenant_id")
+    due = list(
+        StripeLink.objects.filter(state=LinkState.LINKED, next_freeze_at__lte=now, tenant_id__in=ready)
+        .order_by("next_freeze_at", "pk")
+        .values_list("pk", flat=True)[:limit]
+    )
+    for link_id in due:
+        try:
+            freeze(link_id=link_id, now=now)
+        except Exception:
+            # One customer that cannot be charged must not keep the others from being.
+            log.exception("link %s could not be frozen", link_id)
+            StripeLink.objects.filter(pk=link_id).update(next_freeze_at=now + RETRY)
+    return len(due)
+
+
+def freeze(*, link_id: UUID, now: datetime, followed: timedelta = FOLLOWED) -> Frozen:
+    """Freezes what one customer owes up to the last closed window, a day of windows at most.
+
+    Reads the subscription first when its period is over. Raises nothing for want of Stripe: then only what belongs to
+    periods that are known is frozen, and the rest is due again soon.
+    """
+    row = StripeLink.objects.filter(pk=link_id, state=LinkState.LINKED).first()
+    account = None if row is None else StripeAccount.objects.filter(tenant_id=row.tenant_id).first()
+    if row is None or account is None or account.state != AccountState.READY:
+        return Frozen()
+    known = True
+    if row.period_ends_at is None or row.period_ends_at <= now:
+        try:
+            refresh_subscription(account=account, link_id=row.pk, now=now)
+        except SinkError as error:
+            log.warning("the subscription of link %s could not be read: %s", row.pk, error)
+            known = False
+    with transaction.atomic():
+        link = StripeLink.objects.select_for_update(no_key=True).filter(pk=row.pk).first()
+        if link is None or link.state != LinkState.LINKED:
+            return Frozen()
+        found = Frozen()
+        if link.subscription_status in BILLED and link.period_ends_at is not None:
+            found = _freeze(account, link, now, followed)
+            if not known or link.period_ends_at <= now:
+                found = replace(found, waits=True)
+        link.next_freeze_at = now if found.more else now + RETRY if found.waits else next_close(now)
+        link.save(update_fields=["frozen_until", "next_freeze_at"])
+        reached("frozen")
+    return found
+
+
+def _freeze(account: StripeAccount, link: StripeLink, now: datetime, followed: timedelta) -> Frozen:
+    periods = ensure_periods(account=account, link=link, now=now)
+    until, count, left = closed_until(now), 0, WINDOWS_MAX
+    for period in periods:
+        if period.closed_at is not None:
+            continue
+        ends = _window_ends(period, link.frozen_until, until, left)
+        written, complete = _take(account, link, period, ends, now)
+        count, left = count + written, left - len(ends)
+        if not complete:
+            return Frozen(count, waits=True)
+        if ends and ends[-1] < min(until, period.ends_at):
+            return Frozen(count, more=True)
+    return Frozen(count + _carry(account, link, periods, until, now, followed))
+
+
+def _window_ends(
+    period: BillingPeriod, frozen_until: datetime | None, until: datetime, most: int
+) -> list[datetime]:
+    """The ends of an open period's closed windows that are still to be told, `most` and one at most.
+
+    The last one that was told comes first, once more: what came late since is a further measurement of it.
+    """
+    last = min(until, period.ends_at)
+    told = min(max(frozen_until or period.starts_at, period.starts_at), last)
+    ends = [told] if told > period.starts_at else []
+    while told < last and len(ends) <= most:
+        told += HOUR
+        ends.append(told)
+    return ends
+
+
+def _take(
+    account: StripeAccount, link: StripeLink, period: BillingPeriod, ends: Sequence[datetime], now: datetime
+) -> tuple[int, bool]:
+    """Writes what windows owe; returns measurements, and whether the sums of usage were whole so far."""
+    count = 0
+    for window_end in ends:
+        found = owed(
+            tenant_id=link.tenant_id,
+            customer_id=link.customer_id,
+            starts_at=period.starts_at,
+            until=window_end,
+            whole=window_end == period.ends_at,
+            now=now,
+        )
+        if not found.complete:
+            return count, False
+        own = _sum(Q(period=period, kind=MeasurementKind.USAGE))
+        for value in parts(micro(found.nano) - own):
+            count += _write(
+                account, link, period, window_end - HOUR, value, found.nano, now, carried_from=None
+            )
+        period.owed_nano, period.owed_until = found.nano, window_end
+        period.save(update_fields=["owed_nano", "owed_until"])
+        link.frozen_until = max(link.frozen_until or window_end, window_end)
+    return count, True
+
+
+def _carry(
+    account: StripeAccount,
+    link: StripeLink,
+    periods: Sequence[BillingPeriod],
+    until: datetime,
+    now: datetime,
+    followed: timedelta,
+) -> int:
+    """Carries what closed periods still owe into the present one; returns how many measurements that took."""
+    present = periods[-1]
+    if present.closed_at is not None or until <= present.starts_at:
+        return 0
+    window = min(until, present.ends_at) - HOUR
+    count = 0
+    for period in periods:
+        if period.closed_at is None or period.invoiced_micro is None or period.ends_at < now - followed:
+            continue
+        found = owed(
+            tenant_id=link.tenant_id,
+            customer_id=link.customer_id,
+            starts_at=period.starts_at,
+            until=period.ends_at,
+            # Hours without a subscription are no period that a minimum is owed for.
+            whole=period.stripe_ends_at is not None,
+            now=now,
+        )
+        if not found.complete:
+            continue
+        if (period.owed_nano, period.owed_until) != (found.nano, period.ends_at):
+            period.owed_nano, period.owed_until = found.nano, period.ends_at
+            period.save(update_fields=["owed_nano", "owed_until"])
+        left = owed_by_closed(
+            owed_micro=micro(found.nano),
+            carried_in_micro=_sum(Q(period=period, kind=MeasurementKind.CARRY)),
+            invoiced_micro=period.invoiced_micro,
+        )
+        for value in parts(left - _sum(Q(carried_from=period))):
+            count += _write(account, link, present, window, value, found.nano, now, carried_from=period)
+    return count
+
+
+def _sum(which: Q) -> int:
+    found = Measurement.objects.filter(which, state__in=ACTIVE).aggregate(total=Sum("value_micro"))
+    return int(found["total"] or 0)
+
+
+def _write(
+    account: StripeAccount,
+    link: StripeLink,
+    period: BillingPeriod,
+    window: datetime,
+    value: int,
+    owed_nano: int,
+    now: datetime,
+    *,
+    carried_from: BillingPeriod | None,
+) -> int:
+    """Puts one measurement into the outbox; returns 1, or 0 when the window has no minute left for it."""
+    highest = Measurement.objects.filter(
+        tenant_id=link.tenant_id, customer_id=link.customer_id, window_starts_at=window
+    ).aggregate(seq=Max("seq"))["seq"]
+    seq = 0 if highest is None else highest + 1
+    at = moment_of(window=window, seq=seq)
+    if at is None or (period.stripe_starts_at is not None and at < period.stripe_starts_at):
+        return 0
+    if now - at > PAST_MAX:
+        return 0  # Stripe would not take it. When the period's invoice is known, it is carried.
+    Measurement.objects.create(
+        id=ids.new_uuid(now),
+        tenant_id=link.tenant_id,
+        customer_id=link.customer_id,
+        period=period,
+        kind=MeasurementKind.USAGE if carried_from is None else MeasurementKind.CARRY,
+        carried_from=carried_from,
+        window_starts_at=window,
+        seq=seq,
+        key=measurement_key(
+            live=account.livemode,
+            tenant=ids.encode(ids.TENANT, link.tenant_id),
+            customer=ids.encode(ids.CUSTOMER, link.customer_id),
+            meter=METER,
+            window=window,
+            seq=seq,
+        ),
+        meter_event=account.meter_event,
+        stripe_customer=link.stripe_customer,
+        value_micro=value,
+        at=at,
+        owed_nano=owed_nano,
+        created_at=now,
+        next_attempt_at=now,
+    )
+    return 1

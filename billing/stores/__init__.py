@@ -1,0 +1,1 @@
+"""SQL of billing that the ORM does not say well."""
