@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
+from billing.api.webhooks import receive_webhook
 from budgets.admin.metrics import metrics
 from noburn import pages
 from noburn.openapi.views import show_document
@@ -18,6 +19,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("v1/", include("budgets.api.urls")),
     path("v1/", include("billing.api.urls")),
     path("v1/openapi.json", show_document, name="openapi"),
+    # What Stripe calls, and nobody else: no part of the management API.
+    path("stripe/webhooks/<str:endpoint>", receive_webhook, name="stripe-webhook"),
     # Before the admin, which answers every path below its own.
     path("admin/money/", include("budgets.admin.urls")),
     path("admin/", admin.site.urls),

@@ -2,8 +2,36 @@
 
 from __future__ import annotations
 
+from django.urls import path
 from rest_framework.routers import SimpleRouter
 
-router = SimpleRouter(trailing_slash=False)
+from billing.api.invoices import CreditNotes, CustomerInvoices, Invoices, Portal
+from billing.api.measurements import Measurements
+from billing.api.reconciliation import Reconciliations
+from billing.api.stripe_account import OwnStripe
+from billing.api.stripe_links import StripeLinks
 
-urlpatterns = router.urls
+router = SimpleRouter(trailing_slash=False)
+router.register("stripe-links", StripeLinks, basename="stripe-link")
+router.register("measurements", Measurements, basename="measurement")
+router.register("invoices", Invoices, basename="invoice")
+
+urlpatterns = [
+    *router.urls,
+    path(
+        "stripe",
+        OwnStripe.as_view(
+            {"get": "retrieve", "post": "create", "patch": "partial_update", "delete": "destroy"}
+        ),
+        name="stripe",
+    ),
+    path("stripe/set-up", OwnStripe.as_view({"post": "set_up"}), name="stripe-set-up"),
+    path("billing/reconciliation", Reconciliations.as_view({"get": "list"}), name="reconciliation"),
+    path("customers/<pk>/invoices", CustomerInvoices.as_view({"get": "list"}), name="customer-invoices"),
+    path("customers/<pk>/portal", Portal.as_view({"post": "create"}), name="customer-portal"),
+    path(
+        "invoices/<pk>/credit-notes",
+        CreditNotes.as_view({"get": "list", "post": "create"}),
+        name="credit-notes",
+    ),
+]

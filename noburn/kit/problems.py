@@ -28,6 +28,7 @@ REGISTRY: Final[Mapping[str, Kind]] = MappingProxyType(
         "invalid-request": Kind("The request is not valid", 400),
         "idempotency-key-missing": Kind("The Idempotency-Key header is missing", 400),
         "invalid-authorization": Kind("The authorization is not one of ours", 400),
+        "invalid-signature": Kind("The signature is not valid", 400),
         "unauthorized": Kind("The API key is missing or not valid", 401),
         "forbidden-scope": Kind("The API key may not do this", 403),
         "forbidden-role": Kind("Your role may not do this", 403),
@@ -49,9 +50,11 @@ REGISTRY: Final[Mapping[str, Kind]] = MappingProxyType(
         "hold-too-long": Kind("The hold would live too long", 422),
         "too-many-budgets": Kind("Too many budgets apply to the call", 422),
         "too-many-subjects": Kind("The tenant has too many customers and users", 422),
+        "stripe-refused": Kind("Stripe refuses the request", 422),
         "internal-error": Kind("Something went wrong on our side", 500),
         "counters-unavailable": Kind("The counters cannot be reached", 503),
         "storage-unavailable": Kind("The database cannot be reached", 503),
+        "stripe-unavailable": Kind("Stripe cannot be reached", 503),
     }
 )
 """Every kind of problem; docs/problems holds a page for each, and a test keeps the two equal."""

@@ -25,6 +25,11 @@ _BY_SEGMENT: Final = {
     "alert-emails": "Alerts",
     "deliveries": "Alerts",
     "webhook-endpoints": "Alerts",
+    "stripe": "Stripe",
+    "stripe-links": "Stripe",
+    "measurements": "Stripe",
+    "invoices": "Stripe",
+    "billing": "Stripe",
     "openapi.json": "This document",
 }
 """The topic of a path, by its first word after /v1/."""
@@ -39,6 +44,7 @@ DESCRIPTIONS: Final = {
     "API keys": "Credentials of programs. A key's secret is shown once, when it is made.",
     "Members": "People at the tenant and their roles.",
     "Alerts": "What is told to whom, and what became of each message.",
+    "Stripe": "The tenant's account at Stripe, what is told to it about customers' use, and their invoices.",
     "Audit": "Who changed what, with what was before and after.",
     "Tenant": "The tenant itself.",
     "This document": "The document that you read.",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from billing.services import freezing
+from billing.services.owed import Owed, owed
 from tests.billing.push.till import DAY, HOUR, MINUTE, NEXT, START
 
 if TYPE_CHECKING:
@@ -49,14 +52,19 @@ class TestFreezing:
         till.live(NOON + 3 * HOUR)
         assert till.values() == [100, 40, 3]
 
-    def test_takes_back_what_turned_out_to_be_less(self, till: Till) -> None:
+    def test_takes_back_what_turned_out_to_be_less(self, till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
         till.link()
-        hold = till.use(100, NOON)
-        till.use(900, NOON)
+        till.use(1_000, NOON)
         till.live(NOON + 2 * HOUR)
-        till.book.call("acme", NOON, hold=hold, state="voided")
+
+        def rerated(**asked: Any) -> Owed:
+            found = owed(**asked)
+            return replace(found, nano=found.nano - 100_000)
+
+        monkeypatch.setattr(freezing, "owed", rerated)
         till.live(NOON + 4 * HOUR)
         assert till.values() == [1_000, -100]
+        assert till.states() == ["delivered", "delivered"]
         assert till.counted() == 900
 
     def test_does_nothing_twice(self, till: Till) -> None:
@@ -68,24 +76,10 @@ class TestFreezing:
         assert till.values() == [100]
 
 
-class TestPushing:
-    def test_delivers_and_stripe_counts_it(self, till: Till) -> None:
-        till.link()
-        till.use(2_000_000, NOON)
-        till.live(NOON + 2 * HOUR)
-        assert till.states() == ["delivered"]
-        assert till.counted() == 2_000_000
-        till.live(START + 3 * DAY)
-        assert till.reconcile()[-1].agrees
-
+class TestPeriods:
     def test_invoices_a_month_to_the_micro(self, till: Till) -> None:
         till.link()
-        at: datetime = START
-        total = 0
-        for day in range((NEXT - START).days):
-            till.use(10_000 + day, at + 5 * HOUR)
-            total += 10_000 + day
-            at += DAY
+        total = spread(till, START, NEXT)
         till.to(NEXT)
         till.live(NEXT + 3 * HOUR)
         (invoice,) = till.invoices()
@@ -93,3 +87,71 @@ class TestPushing:
         first, second = till.periods()
         assert (first.invoiced_micro, first.closed_at is not None) == (total, True)
         assert second.starts_at == NEXT
+
+    def test_carry_what_comes_after_the_invoice_is_final(self, till: Till) -> None:
+        till.link()
+        till.use(700_000, NOON)
+        till.to(NEXT)
+        till.live(NEXT + 3 * HOUR)
+        till.use(50_000, NOON + HOUR)
+        till.live(NEXT + 6 * HOUR)
+        first, second = till.periods()
+        assert first.invoiced_micro == 700_000
+        carried = [row for row in till.rows() if row.carried_from_id is not None]
+        assert [(row.value_micro, row.period_id, row.carried_from_id) for row in carried] == [
+            (50_000, second.pk, first.pk)
+        ]
+        found = {row.period_id: row for row in till.reconcile()}
+        assert all(row.agrees for row in found.values())
+        assert found[first.pk].differences == [{"kind": "carried_out", "micro": 50_000}]
+        assert {"kind": "carried_in", "micro": -50_000} in found[second.pk].differences
+
+    def test_carry_a_whole_month_that_was_told_too_late_for_its_invoice(self, till: Till) -> None:
+        till.link()
+        total = spread(till, START, NEXT)
+        till.to(NEXT + 2 * HOUR)
+        till.work()
+        till.events()
+        till.live(NEXT + 5 * HOUR)
+        first, second = till.periods()
+        assert first.invoiced_micro == 0
+        assert sum(row.value_micro for row in till.rows() if row.period_id == first.pk) == total
+        assert sum(row.value_micro for row in till.rows() if row.carried_from_id == first.pk) == total
+        found = {row.period_id: row for row in till.reconcile()}
+        kinds = {each["kind"]: each["micro"] for each in found[first.pk].differences}
+        assert kinds == {"carried_out": total, "after_invoice": total}
+        assert all(row.agrees for row in found.values())
+
+    def test_carry_what_was_used_before_the_customer_was_linked(self, till: Till) -> None:
+        till.use(30_000, NOON)
+        till.to(START + 5 * DAY)
+        till.link()
+        till.use(400, START + 5 * DAY + HOUR)
+        till.live(START + 6 * DAY)
+        before, present = till.periods()
+        assert (before.starts_at, before.ends_at) == (START, START + 5 * DAY)
+        assert (present.starts_at, present.ends_at) == (START + 5 * DAY, NEXT)
+        assert sorted((row.kind, row.value_micro) for row in till.rows()) == [
+            ("carry", 30_000),
+            ("usage", 400),
+        ]
+
+    def test_begin_in_the_hour_in_which_the_subscription_does(self, till: Till) -> None:
+        till.to(NOON + 34 * MINUTE)
+        till.use(250, NOON + 10 * MINUTE)
+        till.link()
+        till.live(NOON + 3 * HOUR)
+        _, present = till.periods()
+        assert present.starts_at == NOON
+        (row,) = till.rows()
+        assert present.stripe_starts_at is not None
+        assert row.at >= present.stripe_starts_at
+        assert till.counted() == 250
+
+
+def spread(till: Till, since: datetime, until: datetime) -> int:
+    """Some use every day; returns how much in all."""
+    days = (until - since).days
+    for day in range(days):
+        till.use(10_000 + day, since + day * DAY + 5 * HOUR)
+    return sum(10_000 + day for day in range(days))

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from billing.domain.pushing import LAG, month_of
+from billing.domain.pushing import month_of, next_close
 from billing.domain.rate_card_reading import read_terms
 from billing.models import (
     AccountState,
@@ -124,15 +124,15 @@ class Till:
 
     def change(self, **fields: Any) -> StripeAccount:
         """Changes the connection."""
-        return change(
-            tenant_id=self.tenant_id, changes=AccountChanges(**fields), actor=ACTOR, now=self.now
-        )
+        return change(tenant_id=self.tenant_id, changes=AccountChanges(**fields), actor=ACTOR, now=self.now)
 
     def set_up(self) -> None:
         """Does everything that set-up and links wait for."""
         _until_none(
-            lambda: stripe_setup.set_up_due(now=self.now, chance=half)
-            + stripe_links.link_due(now=self.now, chance=half)
+            lambda: (
+                stripe_setup.set_up_due(now=self.now, chance=half)
+                + stripe_links.link_due(now=self.now, chance=half)
+            )
         )
 
     def customer(self, name: str = "acme") -> Customer:
@@ -199,7 +199,7 @@ class Till:
     def live(self, until: datetime, *, events: bool = True) -> None:
         """Lives on hour by hour until a time, doing every hour what workers do."""
         while self.now < until:
-            self.to(min(until, self.now.replace(minute=0, second=0, microsecond=0) + HOUR + LAG))
+            self.to(min(until, next_close(self.now)))
             self.work()
             if events:
                 self.events()
