@@ -176,6 +176,7 @@ _ALL: Final = (
     Kind("epoch_opened", "Redis lost its counters", Severity.WARNING, _epoch_opened),
     Kind("guard_tripped", "A guard stopped calls", Severity.CRITICAL, _generic("A guard stopped calls")),
     Kind("wallet_low", "A wallet runs low", Severity.WARNING, _generic("A wallet runs low")),
+    Kind("top_up_failed", "A top-up failed", Severity.WARNING, _generic("A top-up failed")),
     Kind(
         "push_failed", "Usage could not be pushed", Severity.CRITICAL, _generic("Usage could not be pushed")
     ),

@@ -1,4 +1,4 @@
-"""Wallets, their credit, the journal of it, what calls took, and payments. A posting adds up to nothing and is never changed."""
+"""Wallets, their credit, its journal, what calls took, and payments. A posting adds up to nothing and is never edited."""
 
 import django.db.models.deletion
 import django.db.models.functions.datetime
@@ -62,8 +62,8 @@ UNDO = "DROP FUNCTION nb_journal_adds_up() CASCADE; DROP FUNCTION nb_journal_fro
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("billing", "0010_stripe"),
         ("budgets", "0017_wallets"),
+        ("billing", "0010_stripe"),
         ("tenants", "0002_management_api"),
     ]
 
@@ -103,6 +103,8 @@ class Migration(migrations.Migration):
                 ("void_reason", models.CharField(blank=True, default="", max_length=500)),
                 ("voided_by", models.CharField(blank=True, default="", max_length=200)),
                 ("ended_at", models.DateTimeField(blank=True, null=True)),
+                ("refund_wanted", models.BooleanField(default=False)),
+                ("refund_id", models.CharField(blank=True, default="", max_length=255)),
                 (
                     "tenant",
                     models.ForeignKey(
@@ -237,7 +239,7 @@ class Migration(migrations.Migration):
                             ("burn", "Burn"),
                             ("repay", "Repay"),
                             ("expire", "Expire"),
-                            ("void", "Void"),
+                            ("refund", "Refund"),
                         ],
                         max_length=16,
                     ),

@@ -41,7 +41,7 @@ class PostingKind(models.TextChoices):
     BURN = "burn"
     REPAY = "repay"
     EXPIRE = "expire"
-    VOID = "void"
+    REFUND = "refund"
 
 
 class TopUpState(models.TextChoices):
@@ -141,6 +141,8 @@ class CreditGrant(TenantOwned):
     void_reason = models.CharField(max_length=500, blank=True, default="")
     voided_by = models.CharField(max_length=200, blank=True, default="")
     ended_at = models.DateTimeField(null=True, blank=True)
+    refund_wanted = models.BooleanField(default=False)
+    refund_id = models.CharField(max_length=255, blank=True, default="")
 
     class Meta:
         constraints = [

@@ -227,10 +227,17 @@ def _require_room(wallet: Wallet, grant: NewGrant) -> None:
 
 
 def void_grant(
-    *, tenant_id: UUID, wallet_id: UUID, grant_id: UUID, reason: str, actor: str, now: datetime
+    *,
+    tenant_id: UUID,
+    wallet_id: UUID,
+    grant_id: UUID,
+    reason: str,
+    actor: str,
+    now: datetime,
+    refund: bool = False,
 ) -> CreditGrant:
     """Takes back what is left of a grant: no new call is held on it. Calls in flight keep theirs, and an hour later the
-    rest is gone. Voiding it again changes nothing. Raises WalletNotFound, GrantNotFound, InvalidWallet.
+    rest is gone; `refund` pays it back, of a grant that a payment bought. Voiding it again changes nothing. Raises WalletNotFound, GrantNotFound, InvalidWallet.
     """
     if not reason.strip() or len(reason) > REASON_MAX or not reason.isprintable():
         raise InvalidWallet([FieldError("reason", f"must be 1 to {REASON_MAX} printable characters")])
@@ -240,10 +247,13 @@ def void_grant(
         grant = CreditGrant.objects.filter(tenant_id=tenant_id, wallet_id=wallet_id, pk=grant_id).first()
         if grant is None:
             raise GrantNotFound(str(grant_id))
+        if refund and grant.payment_id is None:
+            raise InvalidWallet([FieldError("refund", "was bought by no payment that could be paid back")])
         if grant.voided_at is None:
             before = _seen_grant(grant)
+            grant.refund_wanted = refund
             grant.voided_at, grant.voided_by, grant.void_reason = now, actor, reason
-            grant.save(update_fields=["voided_at", "voided_by", "void_reason"])
+            grant.save(update_fields=["voided_at", "voided_by", "void_reason", "refund_wanted"])
             tell(wallet, purse_of(wallet).credits.values(), now=now)
             _record(
                 wallet, "wallet.void_grant", actor=actor, now=now, before=before, after=_seen_grant(grant)

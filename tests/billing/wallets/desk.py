@@ -94,14 +94,17 @@ class Desk:
 
     def journal(self, wallet: Wallet) -> dict[str, int]:
         """The accounts of a wallet that are not nothing."""
-        sums: dict[str, int] = {}
-        for account, amount in JournalLine.objects.filter(wallet_id=wallet.pk).values_list(
-            "account", "amount_nano"
-        ):
-            sums[account] = sums.get(account, 0) + amount
-        return {account: amount for account, amount in sums.items() if amount}
+        return journal_of(wallet)
 
     def check(self) -> None:
         """Every figure is what its sources say, here and in the escrow."""
         assert check_wallets(tenant_id=self.tenant_id) == []
         assert not self.account.verify().differences
+
+
+def journal_of(wallet: Wallet) -> dict[str, int]:
+    """The accounts of a wallet that are not nothing, in nano-USD."""
+    sums: dict[str, int] = {}
+    for account, amount in JournalLine.objects.filter(wallet_id=wallet.pk).values_list("account", "amount_nano"):
+        sums[account] = sums.get(account, 0) + amount
+    return {account: amount for account, amount in sums.items() if amount}
