@@ -19,6 +19,8 @@ from billing.domain.rate_cards import Terms
 from billing.models import RateCardAssignment
 from billing.queries.rate_cards import DEFAULT, Cards, cards_of
 from budgets.domain.charging import AT_COST, Ceiling, CeilingRule, ChargeRules
+from budgets.domain.policy import Scope
+from budgets.models import Budget
 from budgets.services.wallet_limits import set_charges
 
 ASSIGNED_MAX: Final = 10_000
@@ -153,3 +155,10 @@ def _table(terms: Terms | None) -> tuple[CeilingRule, ...]:
 def write_charges(*, tenant_id: UUID, now: datetime) -> bool:
     """Writes the most that customers are charged into the tenant's policy; returns whether that was news."""
     return set_charges(tenant_id=tenant_id, rules=rules_of(tenant_id=tenant_id, now=now), now=now)
+
+
+def tenants_with_wallets() -> list[UUID]:
+    """Returns the tenants that ever had a wallet."""
+    return list(
+        Budget.with_wallets.filter(scope=Scope.WALLET).order_by("tenant_id").values_list("tenant_id", flat=True)
+    )

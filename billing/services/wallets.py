@@ -12,6 +12,7 @@ from django.db import transaction
 from billing.domain.wallets import Credit
 from billing.models import CreditGrant, CreditKind, PostingKind, Wallet
 from billing.services.journal import WalletNotFound, lock_wallet, post, purse_of, tell
+from billing.services.wallet_charges import write_charges
 from budgets.services.policy import one_publication, publish
 from budgets.services.wallet_limits import FALLS_MAX, drop_limit, wallet_id_of, wallets_of
 from noburn.kit import ids
@@ -146,6 +147,7 @@ def create_wallet(*, tenant_id: UUID, customer: str, actor: str, now: datetime) 
             wallet.closed_at = None
             wallet.save(update_fields=["closed_at"])
         tell(wallet, purse_of(wallet).credits.values(), now=now)
+        write_charges(tenant_id=tenant_id, now=now)
         # Gateways remember who has no wallet as long as their policy lasts.
         publish(tenant_id=tenant_id, now=now)
         _record(wallet, "wallet.create", actor=actor, now=now, after={"customer": customer})
