@@ -167,7 +167,7 @@ BEAT: dict[str, dict[str, Any]] = {
     hints.BURN: {"task": hints.BURN, "schedule": 3.0, "options": {"expires": 6}},
     hints.TOP_UP: {"task": hints.TOP_UP, "schedule": SWEEP_SECONDS, "options": {"expires": 20}},
     "billing.lapse": {"task": "billing.lapse", "schedule": 60.0, "options": {"expires": 60}},
-    "billing.charges": {"task": "billing.charges", "schedule": 60.0, "options": {"expires": 60}},
+    "billing.charges": {"task": "billing.charges", "schedule": 15.0, "options": {"expires": 15}},
     "billing.warn": {"task": "billing.warn", "schedule": 3_600.0, "options": {"expires": 3_600}},
     "billing.prune": {"task": "billing.prune", "schedule": 3_600.0, "options": {"expires": 3_600}},
 }

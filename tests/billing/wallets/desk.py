@@ -5,38 +5,47 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
+from billing.domain.card_timelines import start_of_hour
 from billing.domain.rate_card_reading import read_terms
 from billing.models import CreditGrant, JournalLine, Wallet
-from billing.services import wallet_charges
 from billing.services.burning import Burnt, burn, lapse_all
+from billing.services.rate_cards import NewVersion, assign_card, create_rate_card
 from billing.services.wallet_checks import check_wallets
 from billing.services.wallets import NewGrant, create_wallet, grant_credit, void_grant
-from budgets.domain.charging import ChargeRules
-from budgets.services.wallet_limits import set_charges
 from tests.support.world import Account, usd
-
-Terms = dict[str, Any]
 
 
 @dataclass
 class Desk:
-    """A tenant's wallets, and a clock to move. `terms` is the card of all its customers; None: they pay the cost."""
+    """A tenant's wallets, and a clock to move."""
 
     account: Account
     now: datetime
-    terms: Terms | None = None
 
     @property
     def tenant_id(self) -> Any:
         return self.account.tenant_id
 
     def card(self, **terms: Any) -> None:
-        """Lets everybody be charged by these terms, as a default card would."""
-        self.terms = terms
-        table = wallet_charges._table(read_terms(terms))
-        rules = ChargeRules(tables=(table,), default=(0,))
-        set_charges(tenant_id=self.tenant_id, rules=rules, now=self.now)
+        """A rate card for everybody, from long ago; without one customers pay the cost."""
+        earlier = start_of_hour(self.now) - timedelta(days=1)
+        made, _ = create_rate_card(
+            tenant_id=self.tenant_id,
+            name=uuid4().hex,
+            version=NewVersion(terms=read_terms(terms), effective_from=earlier),
+            actor="test",
+            now=earlier,
+        )
+        assign_card(
+            tenant_id=self.tenant_id,
+            card_id=made.pk,
+            customers=None,
+            effective_from=earlier,
+            actor="test",
+            now=earlier,
+        )
 
     def wallet(self, customer: str = "acme") -> Wallet:
         """Makes a wallet."""
@@ -67,15 +76,7 @@ class Desk:
 
     def burn(self) -> Burnt:
         """Burns what this tenant's calls have used."""
-        charges = wallet_charges.charges_of
-        if self.terms is not None:
-            terms = read_terms(self.terms)
-
-            def by_card(_tenant: Any, calls: Any) -> list[int]:
-                return [wallet_charges.charge_of(terms, call) for call in calls]
-
-            charges = by_card
-        return burn(now=self.now, charges=charges, tenant_id=self.tenant_id)
+        return burn(now=self.now, tenant_id=self.tenant_id)
 
     def later(self, **time: float) -> None:
         """Moves billing's clock."""
@@ -105,6 +106,8 @@ class Desk:
 def journal_of(wallet: Wallet) -> dict[str, int]:
     """The accounts of a wallet that are not nothing, in nano-USD."""
     sums: dict[str, int] = {}
-    for account, amount in JournalLine.objects.filter(wallet_id=wallet.pk).values_list("account", "amount_nano"):
+    for account, amount in JournalLine.objects.filter(wallet_id=wallet.pk).values_list(
+        "account", "amount_nano"
+    ):
         sums[account] = sums.get(account, 0) + amount
     return {account: amount for account, amount in sums.items() if amount}
