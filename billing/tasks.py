@@ -15,6 +15,8 @@ from billing.services import (
     credit_notes,
     freezing,
     hints,
+    plan_reports,
+    plans,
     pushing,
     reconciling,
     stripe_inbox,
@@ -29,7 +31,9 @@ WORK_SECONDS_MAX = 30.0
 ROUNDS_MAX = 1_000
 SWEEP_SECONDS = 10.0
 
-_at_work = {name: threading.Lock() for name in (hints.SET_UP, hints.PUSH, hints.EVENTS, hints.RECONCILE)}
+_at_work = {
+    name: threading.Lock() for name in (hints.SET_UP, hints.PUSH, hints.EVENTS, hints.RECONCILE, hints.PLANS)
+}
 """One thread of a process for each: the others are for alerts, however slow Stripe is."""
 
 
@@ -90,6 +94,21 @@ def reconcile() -> None:
     _until_done(hints.RECONCILE, step)
 
 
+@shared_task(name=hints.PLANS, ignore_result=True)
+def count_plans() -> None:
+    """Counts requests by noburn's own plans, and tells the platform's Stripe of those that are paid for."""
+    if not plans.plans_are_on():
+        return
+    _until_done(
+        hints.PLANS,
+        lambda: (
+            plans.count_due(now=utc_now())
+            + plan_reports.freeze_due(now=utc_now())
+            + plan_reports.push_due(now=utc_now())
+        ),
+    )
+
+
 @shared_task(name="billing.warn", ignore_result=True)
 def warn() -> None:
     """Warns tenants of use that waits for too long."""
@@ -108,7 +127,7 @@ def prune() -> None:
 BEAT: dict[str, dict[str, Any]] = {
     # A sweep that waited in the queue for its whole period is worth nothing any more.
     name: {"task": name, "schedule": SWEEP_SECONDS, "options": {"expires": 20}}
-    for name in (hints.SET_UP, hints.PUSH, hints.EVENTS)
+    for name in (hints.SET_UP, hints.PUSH, hints.EVENTS, hints.PLANS)
 } | {
     hints.RECONCILE: {"task": hints.RECONCILE, "schedule": 60.0, "options": {"expires": 60}},
     "billing.warn": {"task": "billing.warn", "schedule": 3_600.0, "options": {"expires": 3_600}},

@@ -13,6 +13,7 @@ SET_UP = "billing.set_up"
 PUSH = "billing.push"
 EVENTS = "billing.handle_events"
 RECONCILE = "billing.reconcile"
+PLANS = "billing.plans"
 
 
 def ask_for(task: str) -> None:

@@ -148,6 +148,8 @@ class Policy(msgspec.Struct, frozen=True, array_like=True):
     budgets: tuple[BudgetRule, ...]
     price_overrides: tuple[PriceOverrideRule, ...] = ()
     learned: tuple[LearnedRule, ...] = ()
+    refused_until: datetime | None = None
+    """Until when noburn's own plan of the tenant lets no call through."""
 
 
 encode = msgspec.msgpack.Encoder().encode

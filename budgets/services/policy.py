@@ -82,6 +82,7 @@ def compile_policy(*, tenant_id: UUID, version: int, now: datetime) -> Policy:
         budgets=tuple(_rule(budget) for budget in budgets.order_by("created_at", "pk")),
         price_overrides=price_rules(tenant_id=tenant_id, since=remembered),
         learned=_learned(tenant_id, budgets.filter(estimate=Estimate.LEARNED).exists()),
+        refused_until=tenant.calls_refused_until,
     )
 
 

@@ -38,6 +38,7 @@ BILLING_PERIOD: Final = "per"
 MEASUREMENT: Final = "msr"
 INVOICE: Final = "inv"
 CREDIT_NOTE: Final = "crn"
+PLAN_REPORT: Final = "plr"
 PREFIXES: Final = frozenset(
     {
         TENANT,
@@ -67,6 +68,7 @@ PREFIXES: Final = frozenset(
         MEASUREMENT,
         INVOICE,
         CREDIT_NOTE,
+        PLAN_REPORT,
     }
 )
 
