@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from django.db import connection
+import psycopg
+from django.db import OperationalError, connection
 
 from billing.domain.charging import Model, Use, use_of_sums
 from billing.queries.approvals import approved_by_model
 from budgets.queries.billable import KINDS, Span, pieces, use_by_model
-from budgets.queries.bounded import limited, rows
+from budgets.queries.bounded import TookTooLong, limited, rows
 
 MILLISECONDS = 10_000
 
@@ -37,9 +38,23 @@ class Used:
     complete_through: datetime | None
 
 
-def bounded(milliseconds: int) -> AbstractContextManager[None]:
-    """Limits what is read, unless the caller is in a transaction of its own already."""
-    return nullcontext() if connection.in_atomic_block else limited(milliseconds=milliseconds)
+@contextmanager
+def bounded(milliseconds: int) -> Iterator[None]:
+    """Limits what is read in time, also in a transaction of the caller's, which is lost then. Raises TookTooLong."""
+    if not connection.in_atomic_block:
+        with limited(milliseconds=milliseconds):
+            yield
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL statement_timeout = {int(milliseconds)}")
+    try:
+        yield
+    except OperationalError as error:
+        if isinstance(error.__cause__, psycopg.errors.QueryCanceled):
+            raise TookTooLong(f"no answer in {milliseconds} ms") from error
+        raise
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL statement_timeout = DEFAULT")
 
 
 def used(*, tenant_id: UUID, customers: Sequence[str], spans: Sequence[Span]) -> Used:

@@ -13,6 +13,7 @@ from billing.domain.card_timelines import Span, full_hour
 from billing.domain.charging import Charge, Model, Stretch, Use, Uses, charge
 from billing.queries.rate_cards import Cards, cards_of
 from billing.queries.uses import HoursPruned, Used, used
+from budgets.queries.bounded import TookTooLong
 from noburn.kit.problems import FieldError, Invalid
 from tenants.models import Customer
 from tenants.services.customers import CustomerNotFound
@@ -75,7 +76,7 @@ def period_charges(
     if len(customers) > CUSTOMERS_MAX:
         raise ValueError(f"at most {CUSTOMERS_MAX} customers at once, not {len(customers)}")
     held = cards or cards_of(tenant_id=tenant_id, customers=customers)
-    return _charges(tenant_id, customers, starts_at, until, [held], final)[0]
+    return charges_by(tenant_id, customers, starts_at, until, [held], final)[0]
 
 
 def check_period(*, starts_at: datetime, until: datetime, now: datetime, final: bool = False) -> None:
@@ -93,7 +94,7 @@ def check_period(*, starts_at: datetime, until: datetime, now: datetime, final: 
         raise InvalidPeriod(errors)
 
 
-def _charges(
+def charges_by(
     tenant_id: UUID,
     customers: Sequence[str],
     starts_at: datetime,
@@ -112,6 +113,10 @@ def _charges(
     except HoursPruned as pruned:
         message = f"{pruned}: begin and end with a day of UTC"
         raise InvalidPeriod([FieldError("starts_at", message)]) from pruned
+    except TookTooLong as slow:
+        raise InvalidPeriod(
+            [FieldError("starts_at", f"{slow}: ask for less time, or fewer customers")]
+        ) from slow
     return [
         {
             name: replace(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,7 +34,7 @@ def limited(*, milliseconds: int) -> Iterator[None]:
         raise
 
 
-def rows(sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+def rows(sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Row]:
     """The rows of a statement, each by the names of its columns."""
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)

@@ -28,6 +28,7 @@ RERATING: Final = "rrt"
 RATE_CARD: Final = "rcd"
 RATE_CARD_VERSION: Final = "rcv"
 RATE_CARD_ASSIGNMENT: Final = "rca"
+PRESUMED_APPROVAL: Final = "pap"
 WEBHOOK_ENDPOINT: Final = "whe"
 ALERT_EMAIL: Final = "eml"
 ALERT: Final = "alr"
@@ -58,6 +59,7 @@ PREFIXES: Final = frozenset(
         RATE_CARD,
         RATE_CARD_VERSION,
         RATE_CARD_ASSIGNMENT,
+        PRESUMED_APPROVAL,
         WEBHOOK_ENDPOINT,
         ALERT_EMAIL,
         ALERT,

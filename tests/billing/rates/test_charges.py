@@ -2,70 +2,32 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from billing.domain.charging import Charge
-from billing.domain.rate_card_reading import read_terms
-from billing.models import RateCard
-from billing.services.charges import InvalidPeriod, period_charge, period_charges
-from billing.services.rate_cards import NewVersion, append_version, assign_card, create_rate_card
+from billing.services.charges import InvalidPeriod, period_charge
 from noburn.kit.money import NANO
 from tenants.services.customers import CustomerNotFound, ensure_customer
+from tests.billing.rates.office import DAY, EARLIER, END, HOUR, START, assign, card, change
+from tests.billing.rates.office import owed as all_owed
 
 if TYPE_CHECKING:
     from tests.billing.book import Book
 
 pytestmark = pytest.mark.real_db
 
-HOUR = timedelta(hours=1)
-DAY = timedelta(days=1)
-# Other tests may have pruned hours that are older.
-END = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-START = END - 30 * DAY
-EARLIER = START - 30 * DAY
-
-
-def card(book: Book, terms: dict[str, Any], name: str = "standard") -> RateCard:
-    return create_rate_card(
-        tenant_id=book.tenant_id,
-        name=name,
-        version=NewVersion(terms=read_terms(terms)),
-        actor="test",
-        now=EARLIER,
-    )[0]
-
-
-def by_default(
-    book: Book, made: RateCard | None, at: datetime = EARLIER, customer: str | None = None
-) -> None:
-    assign_card(
-        tenant_id=book.tenant_id,
-        card_id=made.pk if made else None,
-        customers=None if customer is None else [customer],
-        effective_from=at,
-        actor="test",
-        now=EARLIER,
-    )
-
 
 def owed(book: Book, until: datetime = END, customer: str = "acme", **options: Any) -> Charge:
     book.roll()
-    return period_charges(
-        tenant_id=book.tenant_id,
-        customers=[customer],
-        starts_at=options.pop("starts_at", START),
-        until=until,
-        now=END + DAY,
-        **options,
-    )[customer]
+    return all_owed(book.tenant_id, [customer], until=until, **options)[customer]
 
 
 class TestPeriodCharge:
     def test_marks_up_what_was_settled(self, book: Book) -> None:
-        by_default(book, card(book, {"markup_percent": "20"}))
+        assign(book, card(book, {"markup_percent": "20"}))
         book.call("acme", START, cost_nano=3 * NANO)
         book.call("acme", END - HOUR, cost_nano=2 * NANO, model="anthropic/claude-haiku-4-5")
         book.call("acme", END, cost_nano=7 * NANO)
@@ -85,7 +47,7 @@ class TestPeriodCharge:
         assert found.versions == ()
 
     def test_is_found_by_the_customers_id(self, book: Book) -> None:
-        by_default(book, card(book, {"markup_percent": "0"}))
+        assign(book, card(book, {"markup_percent": "0"}))
         customer, _ = ensure_customer(tenant_id=book.tenant_id, external_id="acme", actor="test", now=EARLIER)
         book.call("acme", START, cost_nano=NANO)
         book.roll()
@@ -96,7 +58,7 @@ class TestPeriodCharge:
 
     def test_leaves_out_what_is_presumed_until_it_is_settled(self, book: Book) -> None:
         terms = {"rules": [{"markup_percent": "0", "rates": [{"unit": "requests", "price_usd": "0.5"}]}]}
-        by_default(book, card(book, terms))
+        assign(book, card(book, terms))
         hold = book.call("acme", START, cost_nano=4 * NANO, state="presumed")
         found = owed(book)
         assert (found.total_nano, found.presumed_nano, found.cost_nano) == (0, 4 * NANO, 0)
@@ -106,35 +68,29 @@ class TestPeriodCharge:
 
     def test_prices_each_version_at_its_time(self, book: Book) -> None:
         made = card(book, {"markup_percent": "0"})
-        by_default(book, made)
-        change = START + 3 * DAY + 5 * HOUR
-        append_version(
-            tenant_id=book.tenant_id,
-            card_id=made.pk,
-            version=NewVersion(terms=read_terms({"markup_percent": "100"}), effective_from=change),
-            actor="test",
-            now=EARLIER,
-        )
-        book.call("acme", change - HOUR, cost_nano=NANO)
-        book.call("acme", change, cost_nano=NANO)
-        by_default(book, None, change + DAY)
-        book.call("acme", change + DAY, cost_nano=NANO)
+        assign(book, made)
+        at = START + 3 * DAY + 5 * HOUR
+        change(book, made, {"markup_percent": "100"}, at)
+        book.call("acme", at - HOUR, cost_nano=NANO)
+        book.call("acme", at, cost_nano=NANO)
+        assign(book, None, at + DAY)
+        book.call("acme", at + DAY, cost_nano=NANO)
         found = owed(book)
         assert (found.total_nano, found.unbilled_nano) == (3 * NANO, NANO)
         assert [version.number for version in found.versions] == [1, 2]
 
     def test_prefers_the_customers_own_card_while_it_holds(self, book: Book) -> None:
-        by_default(book, card(book, {"markup_percent": "0"}))
+        assign(book, card(book, {"markup_percent": "0"}))
         own = card(book, {"markup_percent": "50"}, "own")
-        by_default(book, own, START + DAY, "acme")
-        by_default(book, None, START + 2 * DAY, "acme")
+        assign(book, own, START + DAY, "acme")
+        assign(book, None, START + 2 * DAY, "acme")
         for day in range(3):
             book.call("acme", START + day * DAY, cost_nano=NANO)
         assert owed(book).total_nano == 3_500_000_000
 
     def test_counts_a_minimum_and_rounding_at_the_end_alone(self, book: Book) -> None:
         terms = {"markup_percent": "0", "minimum_usd": "10", "rounding": {"to_usd": "0.01", "mode": "up"}}
-        by_default(book, card(book, terms))
+        assign(book, card(book, terms))
         book.call("acme", START, cost_nano=1)
         assert owed(book).total_nano == 1
         assert owed(book, final=True).total_nano == 10 * NANO
@@ -148,12 +104,12 @@ class TestPeriodCharge:
             "included_usd": "0.5",
             "tiers": [{"above_usd": "1", "percent": "80"}],
         }
-        by_default(book, card(book, terms))
+        assign(book, card(book, terms))
         for hour in range(0, 24 * 30, 7):
             book.call("acme", START + hour * HOUR, cost_nano=123_456_789 + hour)
         whole = owed(book)
         # A second card that says the same changes nothing, whenever it begins.
-        by_default(book, card(book, terms, "same"), at)
+        assign(book, card(book, terms, "same"), at)
         again = owed(book)
         assert again.total_nano == whole.total_nano
         assert owed(book, until=at).total_nano <= whole.total_nano
