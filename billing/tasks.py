@@ -17,6 +17,8 @@ from billing.services import (
     freezing,
     hints,
     payments,
+    plan_reports,
+    plans,
     pushing,
     reconciling,
     stripe_inbox,
@@ -32,7 +34,7 @@ WORK_SECONDS_MAX = 30.0
 ROUNDS_MAX = 1_000
 SWEEP_SECONDS = 10.0
 
-_at_work = {name: threading.Lock() for name in (*hints.STRIPE, *hints.WALLETS)}
+_at_work = {name: threading.Lock() for name in (*hints.STRIPE, *hints.WALLETS, hints.PLANS)}
 """One thread of a process for each: the others are for alerts, however slow Stripe is."""
 
 
@@ -100,7 +102,9 @@ def burn() -> None:
     def step() -> int:
         done = burning.burn(now=utc_now(), seconds=WORK_SECONDS_MAX)
         if done.moved:
-            log.warning("wallets are not burnt: this database was restored from a dump (manage.py usage rebuild)")
+            log.warning(
+                "wallets are not burnt: this database was restored from a dump (manage.py usage rebuild)"
+            )
         # One that failed is left to the next sweep.
         return 0 if done.failed else done.entries
 
@@ -117,6 +121,21 @@ def top_up() -> None:
             + payments.charge_due(now=utc_now())
             + payments.look_after(now=utc_now())
             + payments.refund_due(now=utc_now())
+        ),
+    )
+
+
+@shared_task(name=hints.PLANS, ignore_result=True)
+def count_plans() -> None:
+    """Counts requests by noburn's own plans, and tells the platform's Stripe of those that are paid for."""
+    if not plans.plans_are_on():
+        return
+    _until_done(
+        hints.PLANS,
+        lambda: (
+            plans.count_due(now=utc_now())
+            + plan_reports.freeze_due(now=utc_now())
+            + plan_reports.push_due(now=utc_now())
         ),
     )
 
@@ -161,7 +180,7 @@ def prune() -> None:
 BEAT: dict[str, dict[str, Any]] = {
     # A sweep that waited in the queue for its whole period is worth nothing any more.
     name: {"task": name, "schedule": SWEEP_SECONDS, "options": {"expires": 20}}
-    for name in (hints.SET_UP, hints.PUSH, hints.EVENTS)
+    for name in (hints.SET_UP, hints.PUSH, hints.EVENTS, hints.PLANS)
 } | {
     hints.RECONCILE: {"task": hints.RECONCILE, "schedule": 60.0, "options": {"expires": 60}},
     hints.BURN: {"task": hints.BURN, "schedule": 3.0, "options": {"expires": 6}},

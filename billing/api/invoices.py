@@ -1,355 +1,214 @@
-"""/v1/invoices, and those of a customer; credit notes; the door to Stripe's portal."""
+"""/v1/customers/{id}/invoice-preview: what a customer owes for a period so far, by model and unit."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
-import django_filters
-from django.db.models import QuerySet
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from billing.domain.sink import SinkBusy, SinkError, SinkUnavailable
-from billing.models import CreditNote, CreditNoteReason, CreditNoteState, StripeInvoice
-from billing.services.credit_notes import NewCreditNote, credit
-from billing.services.portal import open_portal
-from budgets.api.usage import CsvRenderer
+from billing.api.periods import NAMES, PARAMETERS, named_as_asked, read_flag, read_period
+from billing.domain.charging import Charge, ChargeLine
+from billing.domain.rate_cards import Unit
+from billing.services.charges import period_charge
+from budgets.api.usage import CsvRenderer, plain
 from noburn.kit import ids
-from noburn.kit.problems import Missing, ProblemError, problem
-from noburn.kit.rest.fields import TimeField, WireIdField
-from noburn.kit.rest.serializers import Representation, Strict
+from noburn.kit.money import to_usd
+from noburn.kit.rest.fields import TimeField, UsdField, WireIdField
+from noburn.kit.rest.filters import require_known
 from tenants.api.base import TenantView
 from tenants.domain.roles import Topic
 from tenants.models import Customer
 
-CSV_ROWS_MAX: Final = 10_000
+ADJUSTMENTS: Final = ("included", "tiers", "minimum", "rounding")
+COLUMNS: Final = ("kind", "provider", "model", "unit", "units", "cost_usd", "charge_usd")
+
 EXAMPLE: Final = {
-    "id": "inv_01jd2c8vq6f5k9s0m3w7x4y1z2",
     "customer": "acme",
-    "stripe_id": "in_1Qabcdefgh",
-    "number": "ACME-0007",
-    "status": "open",
-    "currency": "usd",
-    "total": 1250,
-    "amount_due": 1250,
-    "amount_paid": 0,
-    "period_starts_at": "2026-10-01T00:00:00Z",
-    "period_ends_at": "2026-11-01T00:00:00Z",
-    "due_at": None,
-    "hosted_url": "https://invoice.stripe.com/i/acct_1/test_1",
-    "pdf_url": "https://pay.stripe.com/invoice/acct_1/test_1/pdf",
-    "created_at": "2026-11-01T00:00:00Z",
-    "seen_at": "2026-11-01T01:00:05Z",
+    "starts_at": "2026-11-01T00:00:00Z",
+    "ends_at": "2026-11-22T13:00:00Z",
+    "whole_period": False,
+    "complete_through": "2026-11-22T12:09:58.120000Z",
+    "total_usd": "118.5",
+    "cost_usd": "100",
+    "unbilled_usd": "0",
+    "presumed_usd": "0.5",
+    "rate_cards": [
+        {
+            "rate_card": "rcd_01jd2c8vq6f5k9s0m3w7x4y1z2",
+            "number": 1,
+            "effective_from": "2026-10-22T13:00:00Z",
+        }
+    ],
+    "models": [
+        {
+            "provider": "openai",
+            "model": "gpt-4o-mini",
+            "requests": 1240,
+            "cost_usd": "100",
+            "charge_usd": "123.5",
+            "units": [{"unit": "input", "units": 500000, "charge_usd": "3.5"}],
+        }
+    ],
+    "adjustments": [{"kind": "included", "charge_usd": "-5"}],
 }
 
 
-class InvoiceOut(Representation):
-    """An invoice as Stripe last told of it."""
+class ChargedUnit(serializers.Serializer[Any]):
+    """What so many units were charged at their rate."""
 
-    id = WireIdField(ids.INVOICE)
-    customer = serializers.CharField(source="customer.external_id")
-    stripe_id = serializers.CharField()
-    number = serializers.CharField(allow_blank=True)
-    status = serializers.CharField(help_text="draft, open, paid, uncollectible or void.")
-    currency = serializers.CharField()
-    total = serializers.IntegerField(help_text="In the smallest unit of the currency: cents.")
-    amount_due = serializers.IntegerField()
-    amount_paid = serializers.IntegerField()
-    period_starts_at = TimeField(allow_null=True, help_text="Of the use that it bills for.")
-    period_ends_at = TimeField(allow_null=True)
-    due_at = TimeField(allow_null=True)
-    hosted_url = serializers.CharField(help_text="Stripe's page of it, for the customer. Empty for a draft.")
-    pdf_url = serializers.CharField()
-    created_at = TimeField()
-    seen_at = TimeField(help_text="When noburn last read it.")
+    unit = serializers.ChoiceField(choices=[unit.value for unit in Unit])
+    units = serializers.IntegerField()
+    charge_usd = UsdField(source="charge_nano", allow_negative=True)
 
 
-class InvoiceFilters(django_filters.FilterSet):
-    """Filters of the list."""
+class ChargedModel(serializers.Serializer[Any]):
+    """What calls of one model cost the tenant, and what is charged for them: a markup on the cost, and its units."""
 
-    customer = django_filters.CharFilter(field_name="customer__external_id", max_length=200)
-    state = django_filters.CharFilter(
-        field_name="status", max_length=32, help_text="draft, open, paid, uncollectible or void."
+    provider = serializers.CharField()
+    model = serializers.CharField()
+    requests = serializers.IntegerField()
+    cost_usd = UsdField(source="cost_nano")
+    charge_usd = UsdField(
+        source="charge_nano", allow_negative=True, help_text="In all, what is under `units` included."
     )
-
-    class Meta:
-        model = StripeInvoice
-        fields: ClassVar[list[str]] = ["customer", "state"]
+    units = ChargedUnit(many=True)
 
 
-COLUMNS: Final = tuple(
-    name for name in map(str, InvoiceOut().fields) if name not in ("hosted_url", "pdf_url")
-)
+class Adjustment(serializers.Serializer[Any]):
+    """What changes the price of the whole period."""
+
+    kind = serializers.ChoiceField(choices=list(ADJUSTMENTS))
+    charge_usd = UsdField(source="charge_nano", allow_negative=True)
 
 
-class _Listed(TenantView[StripeInvoice]):
+class UsedVersion(serializers.Serializer[Any]):
+    """A version of a rate card that priced some of the use."""
+
+    rate_card = WireIdField(ids.RATE_CARD, source="card_id")
+    number = serializers.IntegerField()
+    effective_from = TimeField()
+
+
+class InvoicePreview(serializers.Serializer[Any]):
+    """What a customer owes. `models` and `adjustments` add up to the total."""
+
+    customer = serializers.CharField()
+    starts_at = TimeField()
+    ends_at = TimeField()
+    whole_period = serializers.BooleanField(
+        help_text="Whether it is taken for a whole period: then its minimum counts, and its total is rounded."
+    )
+    complete_through = TimeField(
+        allow_null=True,
+        help_text="Everything that was acknowledged before it is included; null while usage is counted anew.",
+    )
+    total_usd = UsdField(allow_negative=True)
+    cost_usd = UsdField(help_text="What its settled and approved calls cost you.")
+    unbilled_usd = UsdField(help_text="The part of the cost at times without a rate card.")
+    presumed_usd = UsdField(help_text="Besides: what nobody settled or approved, which is not billed.")
+    rate_cards = UsedVersion(many=True, help_text="In the order of time; none: nothing is billed.")
+    models = ChargedModel(many=True)
+    adjustments = Adjustment(many=True)
+
+
+class InvoicePreviews(TenantView[Customer]):
+    """Invoice previews of one customer."""
+
     topic = Topic.BILLING
-    queryset = StripeInvoice.objects.select_related("customer")
-    representation = InvoiceOut
-    filterset_class = InvoiceFilters
+    id_prefix = ids.CUSTOMER
+    queryset = Customer.objects.all()
     renderer_classes = (JSONRenderer, CsvRenderer)
 
-    def listed(self, request: Request, rows: QuerySet[StripeInvoice]) -> Response:
-        """A page, or a table of up to CSV_ROWS_MAX rows."""
-        if request.accepted_renderer.format != "csv":
-            return self.page(rows)
-        found = self.filter_queryset(rows).order_by("-pk")[:CSV_ROWS_MAX]
-        shown = InvoiceOut(found, many=True, context=self.get_serializer_context()).data
-        table = [list(COLUMNS), *([_plain(row[name]) for name in COLUMNS] for row in shown)]
-        return Response(table)
-
-
-def _plain(value: Any) -> Any:
-    # A spreadsheet would take such a text for a formula.
-    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value else value
-
-
-def _list_schema(operation_id: str, summary: str) -> Any:
-    return extend_schema(
-        operation_id=operation_id,
-        summary=summary,
+    @extend_schema(
+        operation_id="previewInvoice",
+        summary="See what a customer owes",
         parameters=[
+            *PARAMETERS,
+            OpenApiParameter(
+                "whole_period",
+                bool,
+                description="Whether this is a whole period, whose minimum counts and whose total is rounded. By default "
+                "if `to` is given and has passed.",
+            ),
             OpenApiParameter(
                 "format",
                 str,
-                description=f"`csv` for a table of up to {CSV_ROWS_MAX} rows, as does `Accept: text/csv`.",
                 enum=["json", "csv"],
-            )
+                description="`csv` for a table of its lines, as does `Accept: text/csv`.",
+            ),
         ],
-        responses={(200, "application/json"): InvoiceOut(many=True), (200, "text/csv"): str},
+        responses={(200, "application/json"): InvoicePreview, (200, "text/csv"): str},
         examples=[
-            OpenApiExample("One invoice", value=EXAMPLE, response_only=True, media_type="application/json"),
+            OpenApiExample(
+                "A month so far", value=EXAMPLE, response_only=True, media_type="application/json"
+            ),
             OpenApiExample(
                 "As a table",
-                value="id,customer,stripe_id,…\r\ninv_01jd2c8vq6f5k9s0m3w7x4y1z2,acme,in_1Qabcdefgh,…\r\n",
+                value=f"{','.join(COLUMNS)}\r\ncost,openai,gpt-4o-mini,,1240,100,120\r\n",
                 response_only=True,
                 media_type="text/csv",
             ),
         ],
     )
-
-
-class Invoices(_Listed):
-    """Invoices of the tenant's linked customers."""
-
-    id_prefix = ids.INVOICE
-
-    @_list_schema("listInvoices", "List invoices")
-    def list(self, request: Request) -> Response:
-        """Lists invoices of linked customers, with links to Stripe's pages of them."""
-        return self.listed(request, self.get_queryset())
-
-    @extend_schema(
-        operation_id="getInvoice",
-        summary="Get an invoice",
-        responses={(200, "application/json"): InvoiceOut},
-        examples=[
-            OpenApiExample("The invoice", value=EXAMPLE, response_only=True, media_type="application/json")
-        ],
-    )
-    def retrieve(self, request: Request, pk: str) -> Response:
-        """Returns one invoice."""
-        return self.answer(self.wanted(pk))
-
-
-class _OfCustomer:
-    """What the path's customer has to do with."""
-
-    def of_customer(self, pk: str) -> Customer:
-        """The customer that the path names. Raises Missing."""
-        view: Any = self
-        wanted = view.path_id(pk, ids.CUSTOMER)
-        found = Customer.objects.filter(tenant_id=view.tenant_id, pk=wanted).first()
-        if found is None:
-            raise Missing(pk)
-        return found
-
-
-class CustomerInvoices(_OfCustomer, _Listed):
-    """Invoices of one customer."""
-
-    id_prefix = ids.CUSTOMER
-
-    @_list_schema("listCustomerInvoices", "List a customer's invoices")
-    def list(self, request: Request, pk: str) -> Response:
-        """Lists one customer's invoices, with links to Stripe's pages of them."""
-        return self.listed(request, self.get_queryset().filter(customer=self.of_customer(pk)))
-
-
-class PortalIn(Strict):
-    """Where the customer comes back to."""
-
-    return_url = serializers.URLField(max_length=2048, required=False)
-
-
-class PortalOut(serializers.Serializer[Any]):
-    """A session of Stripe's portal."""
-
-    url = serializers.CharField(help_text="Send the customer there; it is good for some minutes.")
-
-
-class Portal(_OfCustomer, TenantView[Customer]):
-    """The door to Stripe's portal for one customer."""
-
-    topic = Topic.BILLING
-    id_prefix = ids.CUSTOMER
-    queryset = Customer.objects.all()
-
-    def _changing(self, handler: Callable[..., Response]) -> Callable[..., Response]:
-        """Waits for Stripe, so it holds no lock; it changes nothing here, so a repeat may open another session."""
-
-        def ask(request: Request, *args: Any, **kwargs: Any) -> Response:
-            self._idempotency_key(request)
-            return handler(request, *args, **kwargs)
-
-        return ask
-
-    @extend_schema(
-        operation_id="openPortal",
-        summary="Open Stripe's portal for a customer",
-        request=PortalIn,
-        responses={201: PortalOut},
-        extensions={"x-problems": ["stripe-refused", "stripe-unavailable"]},
-        examples=[
-            OpenApiExample(
-                "And back", value={"return_url": "https://app.example.com/billing"}, request_only=True
-            ),
-            OpenApiExample(
-                "The session",
-                value={"url": "https://billing.stripe.com/p/session/test_1"},
-                response_only=True,
-            ),
-        ],
-    )
-    def create(self, request: Request, pk: str) -> Response:
-        """Makes a session of Stripe's portal, where a linked customer pays and sees its invoices."""
-        wanted = self.read(PortalIn)
-        customer = self.of_customer(pk)
-        try:
-            url = open_portal(
+    def show(self, request: Request, pk: str) -> Response:
+        """Prices a customer's use of this month, or of a given period, by the rate cards that held at the time."""
+        customer = self.wanted(pk)
+        require_known(request, NAMES | {"whole_period", "format"})
+        params = request.query_params.dict()
+        asked = read_period(params, now=self.now)
+        whole = read_flag(params, "whole_period", "to" in params and asked.until <= self.now)
+        with named_as_asked():
+            found = period_charge(
                 tenant_id=self.tenant_id,
                 customer_id=customer.pk,
-                return_url=wanted.get("return_url", ""),
+                starts_at=asked.starts_at,
+                until=asked.until,
+                now=self.now,
+                final=whole,
             )
-        except (SinkUnavailable, SinkBusy) as error:
-            raise ProblemError(problem("stripe-unavailable", f"Try again soon: {error}.")) from error
-        except SinkError as error:
-            raise ProblemError(problem("stripe-refused", str(error))) from error
-        return Response({"url": url}, status=201)
+        if request.accepted_renderer.format == "csv":
+            return Response([list(COLUMNS), *(_line(line) for line in found.lines)])
+        head = {
+            "customer": customer.external_id,
+            "starts_at": asked.starts_at,
+            "ends_at": asked.until,
+            "whole_period": whole,
+            "complete_through": found.complete_through,
+            "total_usd": found.total_nano,
+            "cost_usd": found.cost_nano,
+            "unbilled_usd": found.unbilled_nano,
+            "presumed_usd": found.presumed_nano,
+            "rate_cards": found.versions,
+            "models": by_model(found),
+            "adjustments": [line for line in found.lines if line.kind in ADJUSTMENTS],
+        }
+        return Response(InvoicePreview(head).data)
 
 
-NOTE: Final = {
-    "id": "crn_01jd2c8vq6f5k9s0m3w7x4y1z2",
-    "invoice": "inv_01jd2c8vq6f5k9s0m3w7x4y1z2",
-    "amount": 500,
-    "currency": "usd",
-    "reason": "product_unsatisfactory",
-    "memo": "an outage on the 3rd",
-    "refund": False,
-    "state": "issued",
-    "number": "ACME-0007-CN-01",
-    "stripe_id": "cn_1Qabcdefgh",
-    "problem": None,
-    "created_by": "user:mem_01jd2c8vq6f5k9s0m3w7x4y1z2",
-    "created_at": "2026-11-22T12:00:00Z",
-}
+def by_model(charge: Charge) -> list[dict[str, Any]]:
+    """Returns the lines of each model under one heading."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for line in charge.lines:
+        if line.kind == "cost":
+            found[line.provider, line.model] = {
+                "provider": line.provider,
+                "model": line.model,
+                "requests": line.units,
+                "cost_nano": line.cost_nano,
+                "charge_nano": line.charge_nano,
+                "units": [],
+            }
+        elif line.kind == "units":
+            model = found[line.provider, line.model]
+            model["charge_nano"] += line.charge_nano
+            model["units"].append(line)
+    return list(found.values())
 
 
-class CreditNoteOut(Representation):
-    """A credit note."""
-
-    id = WireIdField(ids.CREDIT_NOTE)
-    invoice = WireIdField(ids.INVOICE, source="invoice_id")
-    amount = serializers.IntegerField(help_text="In the smallest unit of the currency: cents.")
-    currency = serializers.CharField(source="invoice.currency")
-    reason = serializers.ChoiceField(choices=CreditNoteReason.values)
-    memo = serializers.CharField()
-    refund = serializers.BooleanField()
-    state = serializers.ChoiceField(choices=CreditNoteState.values)
-    number = serializers.SerializerMethodField(help_text="Stripe's, once it is issued.")
-    stripe_id = serializers.SerializerMethodField()
-    problem = serializers.SerializerMethodField(help_text="Why it was refused, or has to wait.")
-    created_by = serializers.CharField()
-    created_at = TimeField()
-
-    def get_number(self, row: CreditNote) -> str | None:
-        """None, until it is issued."""
-        return row.number or None
-
-    def get_stripe_id(self, row: CreditNote) -> str | None:
-        """None, until it is issued."""
-        return row.stripe_id or None
-
-    def get_problem(self, row: CreditNote) -> str | None:
-        """None, when all is well."""
-        return row.problem or None
-
-
-class CreditNoteIn(Strict):
-    """A credit note to be issued."""
-
-    amount = serializers.IntegerField(min_value=1, help_text="In the smallest unit of the currency: cents.")
-    reason = serializers.ChoiceField(choices=CreditNoteReason.values)
-    memo = serializers.CharField(max_length=300, required=False, allow_blank=True)
-    refund = serializers.BooleanField(
-        required=False, help_text="Of a paid invoice: back to where it came from, not to the balance."
-    )
-
-
-class CreditNotes(TenantView[CreditNote]):
-    """Credit notes on one invoice."""
-
-    topic = Topic.BILLING
-    id_prefix = ids.INVOICE
-    queryset = CreditNote.objects.select_related("invoice")
-    representation = CreditNoteOut
-
-    @extend_schema(
-        operation_id="listCreditNotes",
-        summary="List an invoice's credit notes",
-        responses=CreditNoteOut(many=True),
-        examples=[OpenApiExample("One credit note", value=NOTE, response_only=True)],
-    )
-    def list(self, request: Request, pk: str) -> Response:
-        """Lists credit notes that were asked for here; others at Stripe are not shown."""
-        return self.page(self.get_queryset().filter(invoice=self._invoice(pk)))
-
-    @extend_schema(
-        operation_id="createCreditNote",
-        summary="Credit an invoice",
-        request=CreditNoteIn,
-        responses={201: CreditNoteOut},
-        examples=[
-            OpenApiExample(
-                "Five dollars",
-                value={"amount": 500, "reason": "product_unsatisfactory", "memo": "an outage on the 3rd"},
-                request_only=True,
-            ),
-            OpenApiExample(
-                "It is being issued",
-                value={**NOTE, "state": "pending", "number": None, "stripe_id": None},
-                response_only=True,
-            ),
-        ],
-    )
-    def create(self, request: Request, pk: str) -> Response:
-        """Credits up to what is left of an invoice. Workers issue it at Stripe, once."""
-        wanted = NewCreditNote(**self.read(CreditNoteIn))
-        made = credit(
-            tenant_id=self.tenant_id,
-            invoice_id=self._invoice(pk).pk,
-            wanted=wanted,
-            actor=self.actor,
-            now=self.now,
-        )
-        return self.answer(made, 201)
-
-    def _invoice(self, pk: str) -> StripeInvoice:
-        found = StripeInvoice.objects.filter(tenant_id=self.tenant_id, pk=self.path_id(pk)).first()
-        if found is None:
-            raise Missing(pk)
-        return found
+def _line(line: ChargeLine) -> list[Any]:
+    names = (line.kind, plain(line.provider), plain(line.model), line.unit)
+    return [*names, line.units, to_usd(line.cost_nano), to_usd(line.charge_nano)]

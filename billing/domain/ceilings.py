@@ -1,6 +1,6 @@
 """The most that a call can cost its customer: the dearest marginal rate of a card, as data for the policy.
 
-Whatever the customer used before in the period, a charge grows by no more than this for a call: the allowance is taken
+Whatever the customer used before in the period, a charge grows by no more than this for a call: what is included is taken
 to be used up, and the dearest tier to hold. A period's minimum and its rounding are no call's, and no ceiling covers
 them; nor does one cover a call that is re-rated later.
 

@@ -2,7 +2,7 @@
 
 A charge is cumulative: the price of everything from the period's start on. Let C(U) be the price of the use U at some
 terms. What a stretch of time adds, during which these terms hold, is C(all use up to its end) - C(all use before it).
-So the use of the period so far takes a tier or an allowance up whatever version priced it, appending a version that
+So the use of the period so far takes a tier or an included amount up whatever version priced it, appending a version that
 says the same changes nothing, and a period may be split anywhere.
 
 Amounts are exact until the end: atto-USD (10**-18) before tiers, millionths of that after them. Source of the rules:
@@ -99,7 +99,7 @@ class ChargeLine:
     """One part of a charge; all lines add up to its total.
 
     `kind` is `cost` (what the provider charged, and the markup on it), `units` (a rate for `units` of `unit`), or of
-    the whole period: `allowance`, `tiers`, `minimum`, `rounding`. `cost_nano` stands on lines of cost alone, which
+    the whole period: `included`, `tiers`, `minimum`, `rounding`. `cost_nano` stands on lines of cost alone, which
     every model has; `units` there are its requests.
     """
 
@@ -197,7 +197,7 @@ def charge(
     parts: dict[tuple[Model, str], list[int]] = {}
     costs: dict[Model, int] = {}
     requests: dict[Model, int] = {}
-    allowance = tiers = unbilled = 0
+    free_total = tiers = unbilled = 0
     versions: list[CardVersion] = []
     for stretch in stretches:
         for model, use in stretch.uses.items():
@@ -221,12 +221,12 @@ def charge(
         net = tiered_yocto(terms.tiers, terms.included_nano, start + added) - tiered_yocto(
             terms.tiers, terms.included_nano, start
         )
-        allowance -= free * MILLION
+        free_total -= free * MILLION
         tiers += net - (added - free) * MILLION
         for model, use in stretch.uses.items():
             before[model] = before[model] + use if model in before else use
     return _put_together(
-        parts, costs, requests, allowance, tiers, unbilled, presumed_nano, tuple(versions), final
+        parts, costs, requests, free_total, tiers, unbilled, presumed_nano, tuple(versions), final
     )
 
 
@@ -236,7 +236,7 @@ def _bent(terms: Terms) -> bool:
 
 
 def gross_parts(terms: Terms, before: Uses, added: Uses) -> Iterable[tuple[tuple[Model, str], int, int]]:
-    """Yields what `added` costs in atto-USD before allowance and tiers, by model and part, with how many units it is.
+    """Yields what `added` costs in atto-USD before tiers and what is included, by model and part, with how many units it is.
 
     The part is `` for a markup on the cost, else a unit's name. `before` is what was used earlier in the period. Units
     that count together share what they cost by their number.
@@ -291,7 +291,7 @@ def _put_together(
     parts: Mapping[tuple[Model, str], list[int]],
     costs: Mapping[Model, int],
     requests: Mapping[Model, int],
-    allowance: int,
+    free_total: int,
     tiers: int,
     unbilled: int,
     presumed: int,
@@ -335,8 +335,8 @@ def _put_together(
                         charge_nano=take(atto * MILLION),
                     )
                 )
-    if allowance:
-        lines.append(ChargeLine(kind="allowance", charge_nano=take(allowance)))
+    if free_total:
+        lines.append(ChargeLine(kind="included", charge_nano=take(free_total)))
     if tiers:
         lines.append(ChargeLine(kind="tiers", charge_nano=take(tiers)))
     total = shown

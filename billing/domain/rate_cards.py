@@ -1,4 +1,4 @@
-"""What a rate card says: markups and rates by model, an allowance, a minimum, tiers and rounding.
+"""What a rate card says: markups and rates by model, an included amount, a minimum, tiers and rounding.
 
 A card has versions. A version holds from a full hour on and is never changed once it counts; what it says are its
 `Terms`, read whole from JSON by `read_terms` and written back by `show_terms`. Rates are decimals here; what a customer
@@ -144,7 +144,7 @@ class Terms:
     """What one version of a card says.
 
     `markup_percent` prices what no rule matches; None: that costs nothing. The first `included_nano` of a period's price
-    are free. `tiers` are graduated over the period's price, beginning with what the allowance covers. `minimum_nano` is
+    are free. `tiers` are graduated over the period's price, beginning with what is included. `minimum_nano` is
     owed for a whole period at least, and rounding is done once, at its end.
     """
 

@@ -76,7 +76,7 @@ def _factor(terms: Terms, number: int, model: Model) -> Factor:
 
 
 def bands(spans: Sequence[Span]) -> list[Band]:
-    """Returns what is charged of the price so far: by the tiers and the allowance of the one version, else all of it."""
+    """Returns what is charged of the price so far: by the tiers of the one version and what it includes, else all of it."""
     version = spans[0].version if len(spans) == 1 else None
     if version is None:
         return [Band(low_atto=0, high_atto=ENDLESS, ppm=MILLION)]

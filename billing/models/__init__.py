@@ -2,6 +2,7 @@
 
 from billing.models.invoices import CreditNote, CreditNoteReason, CreditNoteState, StripeInvoice
 from billing.models.outbox import ACTIVE, BillingPeriod, Measurement, MeasurementKind, MeasurementState
+from billing.models.plans import PlanAccount, PlanCursor, PlanReport, PlanStatus
 from billing.models.rate_cards import PresumedApproval, RateCard, RateCardAssignment, RateCardVersion
 from billing.models.reconciliations import Reconciliation
 from billing.models.stripe_accounts import AccessMode, AccountState, StripeAccount
@@ -41,6 +42,10 @@ __all__ = [
     "Measurement",
     "MeasurementKind",
     "MeasurementState",
+    "PlanAccount",
+    "PlanCursor",
+    "PlanReport",
+    "PlanStatus",
     "PostingKind",
     "PresumedApproval",
     "RateCard",

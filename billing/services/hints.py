@@ -18,6 +18,7 @@ TOP_UP = "billing.top_up"
 
 STRIPE = (SET_UP, PUSH, EVENTS, RECONCILE)
 WALLETS = (BURN, TOP_UP)
+PLANS = "billing.plans"
 
 
 def ask_for(task: str) -> None:

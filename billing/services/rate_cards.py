@@ -151,17 +151,17 @@ def append_version(
 
 
 def withdraw_version(
-    *, tenant_id: UUID, card_id: UUID, number: int, actor: str, now: datetime
+    *, tenant_id: UUID, card_id: UUID, version_id: UUID, actor: str, now: datetime
 ) -> RateCardVersion:
     """Withdraws a version that has not begun. Raises RateCardNotFound, InvalidRateCard."""
     with transaction.atomic():
         lock_tenant(tenant_id=tenant_id)
         card = _card(tenant_id, card_id)
-        row = RateCardVersion.objects.filter(tenant_id=tenant_id, card=card, number=number).first()
+        row = RateCardVersion.objects.filter(tenant_id=tenant_id, card=card, pk=version_id).first()
         if row is None:
-            raise RateCardNotFound(str(number))
+            raise RateCardNotFound(str(version_id))
         _withdraw(row, now)
-        _record(card, "rate_card.withdraw", {"number": number}, before=_seen(row), actor=actor, now=now)
+        _record(card, "rate_card.withdraw", {"number": row.number}, before=_seen(row), actor=actor, now=now)
         tell_policy_changed(tenant_id=tenant_id, now=now)
     return row
 

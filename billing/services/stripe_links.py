@@ -13,7 +13,7 @@ from uuid import UUID
 
 from django.db import IntegrityError, transaction
 
-from billing.domain.pushing import backoff_seconds
+from billing.domain.pushing import backoff_seconds, month_of
 from billing.domain.sink import SinkBusy, SinkError, SinkUnavailable
 from billing.models import (
     AccountState,
@@ -24,6 +24,7 @@ from billing.models import (
     StripeLink,
 )
 from billing.services import hints
+from billing.services.periods import ensure_periods
 from billing.services.steps import reached
 from billing.services.stripe_access import NoPlatformKey, access_of, connected_account
 from billing.stripe import customers as stripe_customers
@@ -162,7 +163,7 @@ def _make(row: StripeLink, now: datetime, chance: float) -> None:
     account = connected_account(tenant_id=row.tenant_id)
     customer = Customer.objects.get(pk=row.customer_id)
     try:
-        found, subscribed = _find_or_make(account, row, customer)
+        found, subscribed = _find_or_make(account, row, customer, now)
     except (SinkUnavailable, SinkBusy) as error:
         again_at = now + timedelta(seconds=backoff_seconds(tries=row.tries, chance=chance))
         _waiting(row).update(problem=str(error)[:300], next_attempt_at=again_at)
@@ -185,6 +186,8 @@ def _make(row: StripeLink, now: datetime, chance: float) -> None:
         except IntegrityError:
             problem = f"{found} is linked to another customer of yours"
             _waiting(row).update(state=LinkState.FAILED, problem=problem, updated_at=now)
+            return
+        ensure_periods(account=account, link=fresh, now=now)
 
 
 def _waiting(row: StripeLink) -> Any:
@@ -192,7 +195,7 @@ def _waiting(row: StripeLink) -> Any:
 
 
 def _find_or_make(
-    account: StripeAccount, row: StripeLink, customer: Customer
+    account: StripeAccount, row: StripeLink, customer: Customer, now: datetime
 ) -> tuple[str, Subscribed | None]:
     access, mark = access_of(account), ids.encode(ids.CUSTOMER, customer.pk)
     found = row.stripe_customer
@@ -208,7 +211,12 @@ def _find_or_make(
     if not row.wants_subscription:
         return found, stripe_customers.find_subscription(access, customer=found, price_id=account.price_id)
     subscribed = stripe_customers.ensure_subscription(
-        access, customer=found, price_id=account.price_id, mark=mark
+        access,
+        customer=found,
+        price_id=account.price_id,
+        mark=mark,
+        # On the first of each month at 00:00 UTC, so that periods are calendar months.
+        renews_at=month_of(now)[1],
     )
     reached("subscription made")
     return found, subscribed
@@ -238,9 +246,12 @@ def refresh_subscription(*, account: StripeAccount, link_id: UUID, now: datetime
         fresh = StripeLink.objects.select_for_update().filter(pk=link_id).first()
         if fresh is None or fresh.subscription not in ("", told.id):
             return fresh
+        # The period that was is noted before it is forgotten, however long nobody looked.
+        ensure_periods(account=account, link=fresh, now=now)
         take_subscription(fresh, told)
         fresh.updated_at = now
         fresh.save()
+        ensure_periods(account=account, link=fresh, now=now)
     return fresh
 
 

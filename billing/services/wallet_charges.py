@@ -160,5 +160,7 @@ def write_charges(*, tenant_id: UUID, now: datetime) -> bool:
 def tenants_with_wallets() -> list[UUID]:
     """Returns the tenants that ever had a wallet."""
     return list(
-        Budget.with_wallets.filter(scope=Scope.WALLET).order_by("tenant_id").values_list("tenant_id", flat=True)
+        Budget.with_wallets.filter(scope=Scope.WALLET)
+        .order_by("tenant_id")
+        .values_list("tenant_id", flat=True)
     )

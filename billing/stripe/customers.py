@@ -88,10 +88,12 @@ def create_customer(access: StripeAccess, *, mark: str, name: str, email: str) -
     return made.id
 
 
-def ensure_subscription(access: StripeAccess, *, customer: str, price_id: str, mark: str) -> Subscribed:
+def ensure_subscription(
+    access: StripeAccess, *, customer: str, price_id: str, mark: str, renews_at: datetime
+) -> Subscribed:
     """Returns the customer's living subscription to our price, started if there is none. Raises SinkError.
 
-    One that we start renews on the first of each month at 00:00 UTC, so that its periods are calendar months.
+    One that we start renews for the first time at `renews_at`, and then every month.
     """
     found = find_subscription(access, customer=customer, price_id=price_id)
     if found is not None:
@@ -100,7 +102,7 @@ def ensure_subscription(access: StripeAccess, *, customer: str, price_id: str, m
         "customer": customer,
         "items": [{"price": price_id}],
         "metadata": {METADATA: mark},
-        "billing_cycle_anchor_config": {"day_of_month": 1, "hour": 0, "minute": 0, "second": 0},
+        "billing_cycle_anchor": int(renews_at.timestamp()),
         "proration_behavior": "none",
     }
     # A customer that was subscribed before and is again within a day is another request.

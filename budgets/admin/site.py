@@ -68,6 +68,25 @@ TOPICS: tuple[tuple[str, tuple[Item, ...]], ...] = (
         ),
     ),
     (
+        "Stripe",
+        (
+            ("Accounts", "credit_card", "billing.stripeaccount"),
+            ("Links", "link", "billing.stripelink"),
+            ("Periods", "date_range", "billing.billingperiod"),
+            ("Outbox", "outbox", "billing.measurement"),
+            ("Events", "inbox", "billing.stripeevent"),
+            ("Invoices", "receipt", "billing.stripeinvoice"),
+            ("Credit notes", "undo", "billing.creditnote"),
+            ("Reconciliation", "balance", "billing.reconciliation"),
+        "Billing",
+        (
+            ("Rate cards", "request_quote", "billing.ratecard"),
+            ("Versions of cards", "history_edu", "billing.ratecardversion"),
+            ("Who has which card", "assignment_ind", "billing.ratecardassignment"),
+            ("Approved presumptions", "gavel", "billing.presumedapproval"),
+        ),
+    ),
+    (
         "Alerts",
         (
             ("Alerts", "notifications", "alerts.alert"),

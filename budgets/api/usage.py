@@ -271,11 +271,11 @@ def _table(question: Question, rows: Any, chosen: frozenset[str] | None) -> list
     ]
     table: list[list[Any]] = [["starts_at", *question.groups, *figures]]
     for row in rows:
-        names = [_plain(row.get("group", {}).get(group)) for group in question.groups]
+        names = [plain(row.get("group", {}).get(group)) for group in question.groups]
         table.append([row.get("starts_at"), *names, *(row[name] for name in figures)])
     return table
 
 
-def _plain(name: str | None) -> str | None:
-    # A spreadsheet would take such a name for a formula.
+def plain(name: str | None) -> str | None:
+    """Returns a name as a cell of a table: a spreadsheet would take some for formulas."""
     return f"'{name}" if name and name[0] in "=+-@\t\r" else name

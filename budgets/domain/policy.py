@@ -188,6 +188,8 @@ class Policy(msgspec.Struct, frozen=True, array_like=True):
     price_overrides: tuple[PriceOverrideRule, ...] = ()
     learned: tuple[LearnedRule, ...] = ()
     wallet: WalletRule | None = None
+    refused_until: datetime | None = None
+    """Until when noburn's own plan of the tenant lets no call through."""
 
 
 encode = msgspec.msgpack.Encoder().encode

@@ -93,6 +93,7 @@ def compile_policy(*, tenant_id: UUID, version: int, now: datetime) -> Policy:
         price_overrides=price_rules(tenant_id=tenant_id, since=remembered),
         learned=_learned(tenant_id, budgets.filter(estimate=Estimate.LEARNED).exists()),
         wallet=_wallet(tenant_id),
+        refused_until=tenant.calls_refused_until,
     )
 
 

@@ -28,6 +28,7 @@ RERATING: Final = "rrt"
 RATE_CARD: Final = "rcd"
 RATE_CARD_VERSION: Final = "rcv"
 RATE_CARD_ASSIGNMENT: Final = "rca"
+PRESUMED_APPROVAL: Final = "pap"
 WEBHOOK_ENDPOINT: Final = "whe"
 ALERT_EMAIL: Final = "eml"
 ALERT: Final = "alr"
@@ -42,6 +43,7 @@ BILLING_PERIOD: Final = "per"
 MEASUREMENT: Final = "msr"
 INVOICE: Final = "inv"
 CREDIT_NOTE: Final = "crn"
+PLAN_REPORT: Final = "plr"
 PREFIXES: Final = frozenset(
     {
         TENANT,
@@ -61,6 +63,7 @@ PREFIXES: Final = frozenset(
         RATE_CARD,
         RATE_CARD_VERSION,
         RATE_CARD_ASSIGNMENT,
+        PRESUMED_APPROVAL,
         WEBHOOK_ENDPOINT,
         ALERT_EMAIL,
         ALERT,
@@ -75,6 +78,7 @@ PREFIXES: Final = frozenset(
         MEASUREMENT,
         INVOICE,
         CREDIT_NOTE,
+        PLAN_REPORT,
     }
 )
 

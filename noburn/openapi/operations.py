@@ -28,7 +28,11 @@ COMMON: Final = (
 UNSAFE: Final = ("tenant-suspended", "body-too-large", "unsupported-media")
 ANSWERS: Final = {"201": "It was made.", "204": "Done; there is nothing more to say."}
 OF_PARENTS: Final = {"Budgets": ids.BUDGET}
-OF_CHILDREN: Final = {"override": ids.BUDGET_OVERRIDE, "increase": ids.BUDGET_INCREASE}
+OF_CHILDREN: Final = {
+    "override": ids.BUDGET_OVERRIDE,
+    "increase": ids.BUDGET_INCREASE,
+    "version": ids.RATE_CARD_VERSION,
+}
 """The kinds of ids in paths of things that belong to another thing."""
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -30,6 +30,8 @@ OF_PATHS = {
     "budgets": {"id": "bud", "override": "ovr", "increase": "inc"},
     "price-overrides": {"id": "pov"},
     "reratings": {"id": "rrt"},
+    "rate-cards": {"id": "rcd", "version": "rcv"},
+    "rate-card-assignments": {"id": "rca"},
     "webhook-endpoints": {"id": "whe"},
     "alert-emails": {"id": "eml"},
     "alerts": {"id": "alr"},
@@ -37,6 +39,9 @@ OF_PATHS = {
     "audit": {"id": "aud"},
     "ledger": {"id": "hold"},
     "decisions": {"id": "dec"},
+    "stripe-links": {"id": "lnk"},
+    "measurements": {"id": "msr"},
+    "invoices": {"id": "inv"},
 }
 """What each variable of a path names, by the path's first word."""
 
@@ -48,6 +53,7 @@ FILTERS: dict[str, dict[str, str]] = {
     "/v1/usage": {"api_key": "key"},
     "/v1/budgets": {"subject": "key"},
     "/v1/alerts": {"subject": "whe"},
+    "/v1/rate-card-assignments": {"rate_card": "rcd"},
 }
 """Filters that take an id, by path. Every other parameter takes words, numbers or times."""
 
@@ -82,7 +88,7 @@ WORDS = frozenset(
         "sort",
     }
     | {"state", "subject", "suspended", "tag", "time_zone", "to", "token_factor", "user"}
-    | {"window"}
+    | {"window", "default", "withdrawn", "whole_period", "agrees"}
 )
 
 Body = Callable[[dict[str, str]], Any]
@@ -99,9 +105,20 @@ MAKES: dict[str, list[Body]] = {
     "saveBudgets": [lambda its: {"items": [{"id": its["bud"], "limit_usd": "1"}]}],
     "createPriceOverride": [],
     "previewRerating": [],
+    "createRateCard": [],
+    "previewRateCard": [
+        lambda its: {"rate_card": its["rcd"], "starts_at": "2026-11-01T00:00:00Z"},
+    ],
+    "assignRateCard": [lambda its: {"rate_card": its["rcd"], "customers": ["acme"]}],
+    "approvePresumed": [lambda its: {"hold": its["hold"], "reason": "x"}],
     "createAlertEmail": [],
     "createWebhookEndpoint": [],
     "updateTenant": [],
+    "connectStripe": [],
+    "updateStripe": [],
+    "disconnectStripe": [],
+    "setUpStripe": [],
+    "createStripeLink": [],
 }
 """Routes without an id in their path that change something, and bodies in which they might take another's id."""
 
@@ -152,6 +169,7 @@ class Two:
 
 @pytest.fixture(scope="module")
 def two(_world: World) -> Two:
+    from tests.api.billing_things import make_billing
     from tests.support.api import Api
 
     _world.recover()
@@ -163,8 +181,9 @@ def two(_world: World) -> Two:
         callers[who] = (account, Api(secret=account.key(scopes).secret))
     (alice, api), (charlie, its_api) = callers["alice"], callers["charlie"]
     make_things(api, "alices")
+    make_billing(alice.tenant_id, "alices")
     alice.settle(alice.place("$0.01"), "$0.01")
-    its = make_things(its_api, word)
+    its = make_things(its_api, word) | make_billing(charlie.tenant_id, word)
     placed = charlie.place("$0.01", customer=word)
     charlie.settle(placed, "$0.01")
     open_ = charlie.place("$0.02", customer=word)

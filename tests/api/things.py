@@ -42,6 +42,11 @@ def make_things(caller: Speaks, word: str) -> dict[str, str]:
     price = {"unit": "input_tokens", "price_usd": "0.0000003"}
     keep("pov", "/v1/price-overrides", {"provider": "openai", "model": own, "prices": [price], "note": own})
     keep("rrt", "/v1/reratings", {"starts_at": "2026-11-01T00:00:00Z", "customer": own, "reason": own})
+    keep("rcd", "/v1/rate-cards", {"name": own, "terms": {"markup_percent": "20"}, "note": own})
+    card = f"/v1/rate-cards/{found['rcd']}/versions"
+    found["rcv"] = made(caller, "GET", card)["items"][0]["id"]
+    assigned = {"rate_card": found["rcd"], "customers": [own]}
+    found["rca"] = made(caller, "POST", "/v1/rate-card-assignments", assigned)["items"][0]["id"]
     keep("eml", "/v1/alert-emails", {"email": f"{own}@example.com"})
     keep("whe", "/v1/webhook-endpoints", {"url": f"https://hooks.example.com/{own}"})
     keep("dlv", f"/v1/webhook-endpoints/{found['whe']}/ping", {})

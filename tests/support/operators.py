@@ -16,7 +16,7 @@ from django.urls import reverse
 from tenants.models import User
 from tests.tenants.cast import unique
 
-APPS = ("admin", "alerts", "budgets", "tenants")
+APPS = ("admin", "alerts", "billing", "budgets", "tenants")
 
 
 def superuser() -> Client:

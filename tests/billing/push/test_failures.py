@@ -82,7 +82,7 @@ class TestSending:
         for _ in range(20):
             waiting.later(hours=1)
             waiting.work()
-        waiting.later(hours=4)
+        waiting.later(hours=2, minutes=30)
         waiting.work()
         assert waiting.states() == ["delivered"]
         assert waiting.counted() == 1_500
@@ -122,7 +122,7 @@ class TestAfterADay:
         waiting.push()
         self.wait_out(waiting)
         waiting.work()
-        assert [(row.seq, row.state, row.value_micro) for row in waiting.rows()][0] == (
+        assert next((row.seq, row.state, row.value_micro) for row in waiting.rows()) == (
             0,
             "abandoned",
             1_500,

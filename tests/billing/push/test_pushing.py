@@ -113,7 +113,7 @@ class TestPeriods:
         till.work()
         till.events()
         till.live(NEXT + 5 * HOUR)
-        first, second = till.periods()
+        first, _ = till.periods()
         assert first.invoiced_micro == 0
         assert sum(row.value_micro for row in till.rows() if row.period_id == first.pk) == total
         assert sum(row.value_micro for row in till.rows() if row.carried_from_id == first.pk) == total

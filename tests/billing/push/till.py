@@ -66,6 +66,7 @@ class Till:
     def open(self, *, markup_percent: str = "0", **terms: Any) -> None:
         """Makes a card for everybody, connects the account and sets it up."""
         self.double.set_clock(self.now)
+        self.double.settings(signed_at="clock")
         self.card({"markup_percent": markup_percent, **terms})
         self.hook("invoice.*")
         self.connect()
@@ -218,12 +219,12 @@ class Till:
         return taken
 
     def receive(self, sent: dict[str, Any]) -> bool:
-        """Hands one event over as an endpoint gets it. Signatures carry the real time."""
+        """Hands one event over as an endpoint gets it."""
         return stripe_inbox.receive(
             endpoint=ids.encode(ids.STRIPE_ACCOUNT, self.account().pk),
             body=sent["body"].encode(),
             signature=sent["headers"]["Stripe-Signature"],
-            now=datetime.now(UTC),
+            now=self.now,
         )
 
     def reconcile(self, **options: Any) -> list[Reconciliation]:

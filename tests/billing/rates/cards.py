@@ -40,7 +40,7 @@ def rates(draw: st.DrawFn, unit: Unit, prices: st.SearchStrategy[str]) -> dict[s
 
 @st.composite
 def terms(draw: st.DrawFn, *, bent: bool = True) -> Terms:
-    """What a card may say; without `bent` neither tiers nor allowances by units."""
+    """What a card may say; without `bent` neither tiers nor included amounts by units."""
     percents, prices = decimals(-100, 400, 4), decimals(0, 20, 9)
     maybe = st.one_of(st.none(), percents)
     rules: list[dict[str, Any]] = []

@@ -1,0 +1,4 @@
+"""The operators' pages of billing, registered where Django looks for them."""
+
+from billing.admin import rate_cards as rate_cards
+from billing.admin import stripe as stripe
