@@ -17,6 +17,8 @@ from billing.api.revenue import RevenueView
 from billing.api.stripe_account import OwnStripe
 from billing.api.stripe_invoices import CreditNotes, CustomerInvoices, Invoices, Portal
 from billing.api.stripe_links import StripeLinks
+from billing.api.wallet_credit import Grants, Journal, TopUps
+from billing.api.wallets import Wallets
 
 router = SimpleRouter(trailing_slash=False)
 router.register("rate-cards", RateCards, basename="rate-card")
@@ -25,6 +27,7 @@ router.register("presumed-approvals", PresumedApprovals, basename="presumed-appr
 router.register("stripe-links", StripeLinks, basename="stripe-link")
 router.register("measurements", Measurements, basename="measurement")
 router.register("invoices", Invoices, basename="invoice")
+router.register("wallets", Wallets, basename="wallet")
 
 urlpatterns = [
     # Before the router's, which would take it for a card's id.
@@ -67,4 +70,9 @@ urlpatterns = [
         CreditNotes.as_view({"get": "list", "post": "create"}),
         name="credit-notes",
     ),
+    path("wallets/<pk>/close", Wallets.as_view({"post": "close"}), name="wallet-close"),
+    path("wallets/<pk>/grants", Grants.as_view({"get": "list", "post": "create"}), name="wallet-grants"),
+    path("wallets/<pk>/grants/<grant>/void", Grants.as_view({"post": "void"}), name="wallet-grant-void"),
+    path("wallets/<pk>/journal", Journal.as_view({"get": "list"}), name="wallet-journal"),
+    path("wallets/<pk>/top-ups", TopUps.as_view({"get": "list", "post": "create"}), name="wallet-top-ups"),
 ]
