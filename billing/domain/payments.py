@@ -48,7 +48,7 @@ class Payment:
 
 
 class PaymentSink(Protocol):
-    """Takes payments. Every method raises billing.domain.sink.SinkError: SinkUnavailable where nobody knows what was done."""
+    """Takes payments. Every method raises SinkError: SinkUnavailable where nobody knows what was done."""
 
     def create_checkout(self, order: Order, *, success_url: str, cancel_url: str) -> Checkout:
         """Opens a page for an order."""

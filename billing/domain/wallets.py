@@ -18,7 +18,7 @@ ENDED_ACCOUNTS: Final = {"paid": "refunds", "promotional": "promotion"}
 """Where credit goes that is voided: paid credit is owed back to the customer, a present to whoever made it."""
 
 LAPSE: Final = timedelta(hours=1)
-"""For how long credit that ended stays for calls that were placed before: longer than a hold lives, and its sweep takes."""
+"""For how long credit that ended stays for calls of before: longer than a hold lives, and its sweep takes."""
 
 NEVER: Final = datetime.max.replace(tzinfo=UTC)
 

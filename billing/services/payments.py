@@ -1,8 +1,8 @@
 """Payments into wallets: by Checkout, by the saved payment method, and back.
 
-A top-up is written, and committed where money moves without its owner, before anybody is asked for money; its id goes with
-the payment. So whatever comes first, the answer or an event, finds it, and one payment is credited once: the grant carries
-the payment's id.
+A top-up is written, and committed where money moves without its owner, before anybody is asked for money; its id goes
+with the payment. So whatever comes first, the answer or an event, finds it, and one payment is credited once: the grant
+carries the payment's id.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from billing.domain.sink import SinkConflict, SinkError, SinkRefused, SinkUnavai
 from billing.models import (
     CreditGrant,
     CreditKind,
+    JournalLine,
     LinkState,
     PostingKind,
     StripeLink,
@@ -102,7 +103,9 @@ def open_checkout(
     now: datetime,
     sinks: SinkOf = sink_of,
 ) -> TopUp:
-    """Opens a page on which a customer pays into its wallet. Raises WalletNotFound, InvalidWallet, NotConnected, SinkError.
+    """Opens a page on which a customer pays into its wallet.
+
+    Raises WalletNotFound, InvalidWallet, NotConnected, SinkError.
 
     The page is known to nobody before this is committed, so nothing can be paid that is not written.
     """
@@ -301,7 +304,7 @@ def _ceiling_reached(wallet: Wallet, most: int, now: datetime) -> None:
 
 
 def charge_due(*, now: datetime, sinks: SinkOf = sink_of) -> int:
-    """Charges saved payment methods for payments that were begun; returns how many were tried. Raises OperationalError."""
+    """Charges saved payment methods for payments that were begun; returns how many. Raises OperationalError."""
     due = (
         TopUp.objects.select_related("wallet")
         .filter(kind=TopUpKind.AUTOMATIC, state=TopUpState.PENDING)
@@ -353,7 +356,7 @@ def _said(error: Exception) -> str:
 
 
 def look_after(*, now: datetime, sinks: SinkOf = sink_of) -> int:
-    """Asks for pages that nobody heard of for a day: their events were lost. Returns how many. Raises OperationalError."""
+    """Asks for pages that nobody heard of for a day: their events were lost. Returns how many."""
     old = TopUp.objects.filter(
         kind=TopUpKind.CHECKOUT, state=TopUpState.PENDING, created_at__lte=now - CHECKOUT_LIFE
     ).filter(Q(tried_at__isnull=True) | Q(tried_at__lte=now - RETRY))
@@ -383,8 +386,6 @@ def refund_due(*, now: datetime, sinks: SinkOf = sink_of) -> int:
 
 
 def _refund(grant: CreditGrant, now: datetime, sinks: SinkOf) -> int:
-    from billing.models import JournalLine
-
     returned = JournalLine.objects.filter(
         tenant_id=grant.tenant_id, grant_id=grant.pk, posting__kind=PostingKind.EXPIRE
     ).aggregate(total=Sum("amount_nano"))["total"]

@@ -90,7 +90,7 @@ class NewGrant:
 
 @dataclass(frozen=True, kw_only=True)
 class AutomaticTopUp:
-    """When less than `threshold` is left, `amount` is charged to the saved payment method, up to `monthly_max` a month."""
+    """When less than `threshold` is left, the saved payment method is charged `amount`, up to `monthly_max` a month."""
 
     threshold_nano: int
     amount_nano: int
@@ -238,8 +238,10 @@ def void_grant(
     now: datetime,
     refund: bool = False,
 ) -> CreditGrant:
-    """Takes back what is left of a grant: no new call is held on it. Calls in flight keep theirs, and an hour later the
-    rest is gone; `refund` pays it back, of a grant that a payment bought. Voiding it again changes nothing. Raises WalletNotFound, GrantNotFound, InvalidWallet.
+    """Takes back what is left of a grant: no new call is held on it.
+
+    Calls in flight keep theirs, and an hour later the rest is gone; `refund` pays it back, of a grant that a payment
+    bought. Voiding it again changes nothing. Raises WalletNotFound, GrantNotFound, InvalidWallet.
     """
     if not reason.strip() or len(reason) > REASON_MAX or not reason.isprintable():
         raise InvalidWallet([FieldError("reason", f"must be 1 to {REASON_MAX} printable characters")])

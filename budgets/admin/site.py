@@ -78,12 +78,19 @@ TOPICS: tuple[tuple[str, tuple[Item, ...]], ...] = (
             ("Invoices", "receipt", "billing.stripeinvoice"),
             ("Credit notes", "undo", "billing.creditnote"),
             ("Reconciliation", "balance", "billing.reconciliation"),
+        ),
+    ),
+    (
         "Billing",
         (
             ("Rate cards", "request_quote", "billing.ratecard"),
             ("Versions of cards", "history_edu", "billing.ratecardversion"),
             ("Who has which card", "assignment_ind", "billing.ratecardassignment"),
             ("Approved presumptions", "gavel", "billing.presumedapproval"),
+            ("Wallets", "wallet", "billing.wallet"),
+            ("Credit", "redeem", "billing.creditgrant"),
+            ("Journal", "menu_book", "billing.journalposting"),
+            ("Top-ups", "add_card", "billing.topup"),
         ),
     ),
     (

@@ -21,7 +21,7 @@ CEILINGS_MAX = 20_000
 
 
 class Ceiling(msgspec.Struct, frozen=True, array_like=True):
-    """At most `cost_ppm` millionths of the model's cost, and so many atto-USD (10**-18) for each thing that a call uses."""
+    """At most `cost_ppm` millionths of the model's cost, and so many atto-USD (10**-18) for each thing that it uses."""
 
     cost_ppm: int
     input_atto: int = 0

@@ -73,7 +73,9 @@ class Faults:
             self.count("credit that ends")
             subject = {"tenant": "t", "project": rng.choice("pq"), "customer": rng.choice("cd")}[budget.scope]
             at = self.now + rng.choice((20, 60, 200, 900))
-            self.start("operator", actors.lend(self, self.sweeper, budget.id, subject, at, rng.choice((4, 8, 15))))
+            self.start(
+                "operator", actors.lend(self, self.sweeper, budget.id, subject, at, rng.choice((4, 8, 15)))
+            )
 
     def add_budget(self) -> None:
         """Make a budget in the middle of its window."""

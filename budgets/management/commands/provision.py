@@ -26,8 +26,8 @@ from tenants.services.tenants import slug_errors
 FORMS = (
     "Accepted: SCOPE:SUBJECT:AMOUNT:WINDOW[:METRIC], such as customer:*:10:month (10 USD a month for each "
     "customer), tenant:*:100:day, user:u1:5:total, tag:feature=chat:3:week, customer:*:100000:day:tokens, "
-    f"project:web:500:hour:requests. SCOPE is one of {', '.join(BUDGET_SCOPES)}; SUBJECT is * for each of them; AMOUNT is "
-    f"in USD, or whole for tokens and requests; WINDOW is one of {', '.join(WindowKind)}; METRIC is one of "
+    f"project:web:500:hour:requests. SCOPE is one of {', '.join(BUDGET_SCOPES)}; SUBJECT is * for each of them; AMOUNT "
+    f"is in USD, or whole for tokens and requests; WINDOW is one of {', '.join(WindowKind)}; METRIC is one of "
     f"{', '.join(BUDGET_METRICS)}, usd unless given. A subject may contain colons."
 )
 

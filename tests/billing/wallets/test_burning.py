@@ -197,7 +197,7 @@ class TestCreditThatEnds:
 class TestTheJournal:
     def test_refuses_a_posting_that_does_not_add_up(self, desk: Desk) -> None:
         wallet = desk.wallet()
-        with pytest.raises(IntegrityError, match="add up to 5"), transaction.atomic():
+        with pytest.raises(IntegrityError, match="add up to 5"), transaction.atomic():  # noqa: PT012 - it is the commit
             posting = JournalPosting.objects.create(
                 tenant_id=desk.tenant_id, wallet_id=wallet.pk, kind="grant", actor="x", created_at=desk.now
             )

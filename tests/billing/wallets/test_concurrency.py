@@ -101,7 +101,7 @@ class TestLiveTraffic:
         assert gift.expires_at is not None
         late = WalletHold.objects.filter(wallet_id=wallet.pk, placed_at__gte=gift.expires_at)
         assert all(grant != str(gift.pk) for hold in late for grant, _ in hold.draws), told
-        assert tallies["allow"] and tallies["settled"] and late.exists(), told
+        assert min(tallies["allow"], tallies["settled"], late.count()) > 0, told
         assert tallies["budget_busy"] or tallies["budget_exceeded"], told
         credit = sum(CreditGrant.objects.filter(wallet_id=wallet.pk).values_list("amount_nano", flat=True))
         taken = sum(

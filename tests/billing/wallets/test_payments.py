@@ -279,4 +279,3 @@ class TestAutomaticTopUps:
         shop.till.later(minutes=1)
         shop.work()
         assert shop.balance == usd("$30") == shop.paid_at_stripe()
-
