@@ -87,6 +87,11 @@ BEGIN
     IF NOT nb_usage_at_home(u) THEN RETURN NULL; END IF;
     IF p_shift IS DISTINCT FROM u.shift THEN v_after := -9223372036854775808; END IF;
     v_horizon := greatest(v_after, pg_snapshot_xmin(pg_current_snapshot())::text::bigint + u.shift);
+    -- Before the first wallet there is nothing to read, however long the ledger is: no entry below the horizon can be of one
+    -- that this snapshot does not see.
+    IF NOT EXISTS (SELECT FROM budgets_budget w WHERE w.scope = 'wallet') THEN
+        RETURN jsonb_build_object('next', v_horizon, 'shift', u.shift, 'more', false, 'entries', '[]'::jsonb);
+    END IF;
     SELECT l.position INTO v_until FROM ledger_entries l WHERE l.position >= v_after AND l.position < v_horizon
     ORDER BY l.position OFFSET p_limit LIMIT 1;
     IF v_until IS NOT NULL
