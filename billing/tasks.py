@@ -12,14 +12,19 @@ from celery import shared_task
 from django.db import OperationalError
 
 from billing.services import (
+    burning,
     credit_notes,
     freezing,
     hints,
+    payments,
+    plan_reports,
+    plans,
     pushing,
     reconciling,
     stripe_inbox,
     stripe_links,
     stripe_setup,
+    wallet_charges,
 )
 from noburn.kit.clock import utc_now
 
@@ -29,7 +34,7 @@ WORK_SECONDS_MAX = 30.0
 ROUNDS_MAX = 1_000
 SWEEP_SECONDS = 10.0
 
-_at_work = {name: threading.Lock() for name in (hints.SET_UP, hints.PUSH, hints.EVENTS, hints.RECONCILE)}
+_at_work = {name: threading.Lock() for name in (*hints.STRIPE, *hints.WALLETS, hints.PLANS)}
 """One thread of a process for each: the others are for alerts, however slow Stripe is."""
 
 
@@ -90,6 +95,73 @@ def reconcile() -> None:
     _until_done(hints.RECONCILE, step)
 
 
+@shared_task(name=hints.BURN, ignore_result=True)
+def burn() -> None:
+    """Burns what settled calls have used of wallets."""
+
+    def step() -> int:
+        done = burning.burn(now=utc_now(), seconds=WORK_SECONDS_MAX)
+        if done.moved:
+            log.warning(
+                "wallets are not burnt: this database was restored from a dump (manage.py usage rebuild)"
+            )
+        # One that failed is left to the next sweep.
+        return 0 if done.failed else done.entries
+
+    _until_done(hints.BURN, step)
+
+
+@shared_task(name=hints.TOP_UP, ignore_result=True)
+def top_up() -> None:
+    """Tops wallets up that ran low, and pays back what was voided."""
+    _until_done(
+        hints.TOP_UP,
+        lambda: (
+            payments.begin_automatic(now=utc_now())
+            + payments.charge_due(now=utc_now())
+            + payments.look_after(now=utc_now())
+            + payments.refund_due(now=utc_now())
+        ),
+    )
+
+
+@shared_task(name=hints.PLANS, ignore_result=True)
+def count_plans() -> None:
+    """Counts requests by noburn's own plans, and tells the platform's Stripe of those that are paid for."""
+    if not plans.plans_are_on():
+        return
+    _until_done(
+        hints.PLANS,
+        lambda: (
+            plans.count_due(now=utc_now())
+            + plan_reports.freeze_due(now=utc_now())
+            + plan_reports.push_due(now=utc_now())
+        ),
+    )
+
+
+@shared_task(name="billing.lapse", ignore_result=True)
+def lapse() -> None:
+    """Ends credit that ended an hour ago."""
+    try:
+        ended = burning.lapse_all(now=utc_now())
+    except OperationalError as error:
+        log.warning("credit was not ended: %s", type(error).__name__)
+        return
+    if ended:
+        log.info("%d grants of credit have lapsed", ended)
+
+
+@shared_task(name="billing.charges", ignore_result=True)
+def charges() -> None:
+    """Writes the most that customers with wallets are charged into the policies, as cards begin and end."""
+    try:
+        for tenant_id in wallet_charges.tenants_with_wallets():
+            wallet_charges.write_charges(tenant_id=tenant_id, now=utc_now())
+    except OperationalError as error:
+        log.warning("charges were not written: %s", type(error).__name__)
+
+
 @shared_task(name="billing.warn", ignore_result=True)
 def warn() -> None:
     """Warns tenants of use that waits for too long."""
@@ -108,9 +180,13 @@ def prune() -> None:
 BEAT: dict[str, dict[str, Any]] = {
     # A sweep that waited in the queue for its whole period is worth nothing any more.
     name: {"task": name, "schedule": SWEEP_SECONDS, "options": {"expires": 20}}
-    for name in (hints.SET_UP, hints.PUSH, hints.EVENTS)
+    for name in (hints.SET_UP, hints.PUSH, hints.EVENTS, hints.PLANS)
 } | {
     hints.RECONCILE: {"task": hints.RECONCILE, "schedule": 60.0, "options": {"expires": 60}},
+    hints.BURN: {"task": hints.BURN, "schedule": 3.0, "options": {"expires": 6}},
+    hints.TOP_UP: {"task": hints.TOP_UP, "schedule": SWEEP_SECONDS, "options": {"expires": 20}},
+    "billing.lapse": {"task": "billing.lapse", "schedule": 60.0, "options": {"expires": 60}},
+    "billing.charges": {"task": "billing.charges", "schedule": 15.0, "options": {"expires": 15}},
     "billing.warn": {"task": "billing.warn", "schedule": 3_600.0, "options": {"expires": 3_600}},
     "billing.prune": {"task": "billing.prune", "schedule": 3_600.0, "options": {"expires": 3_600}},
 }

@@ -14,6 +14,7 @@
 | OPERATOR_EMAILS, OPERATOR_WEBHOOK_URL, OPERATOR_WEBHOOK_SECRET | who hears of what concerns the installation | nobody |
 | NOBURN_ALLOW_PRIVATE_WEBHOOKS | webhooks may go to plain http and to private addresses | off |
 | STRIPE_PLATFORM_KEY, STRIPE_PLATFORM_WEBHOOK_SECRET | Stripe for Connect and for noburn's own plans | neither |
+| NOBURN_PLANS | `hosted`: tenants have plans of noburn's own | nothing is limited |
 | STRIPE_API_BASE | another address of Stripe's API: a proxy, or a test's double | Stripe's own |
 | COUNTER_RETENTION_DAYS | for how many days the counters of hours that are over are kept, at least 2 | 35 |
 | USAGE_HOURS_DAYS | for how many days usage by the hour is kept; by the day it is kept for ever | 92 |
@@ -308,7 +309,9 @@ NOBURN_ALLOW_PRIVATE_WEBHOOKS: bool = env.bool("NOBURN_ALLOW_PRIVATE_WEBHOOKS", 
 # Of the platform's own account: tenants may then connect theirs (Connect) instead of giving a key.
 STRIPE_PLATFORM_KEY: str = env.str("STRIPE_PLATFORM_KEY", default="")
 STRIPE_PLATFORM_WEBHOOK_SECRET: str = env.str("STRIPE_PLATFORM_WEBHOOK_SECRET", default="")
-STRIPE_API_BASE: str = (env.str("STRIPE_API_BASE", default="") or "").rstrip("/")
+STRIPE_API_BASE: str = env.str("STRIPE_API_BASE", default="").rstrip("/")
+# "hosted": tenants have plans of noburn's own, with their limits. Otherwise nothing is limited and nothing is sold.
+NOBURN_PLANS: str = env.str("NOBURN_PLANS", default="")
 
 LOGGING = {
     "version": 1,

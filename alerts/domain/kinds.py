@@ -155,6 +155,15 @@ def _generic(title: str) -> Callable[[Details], Text]:
     return text
 
 
+def _plan_requests(details: Details) -> Text:
+    share, plan = _say(details, "percent"), _say(details, "plan")
+    title = f"{share} % of the requests of noburn's plan {plan} are used"
+    if details.get("refused") == "yes":
+        title = f"Calls are refused: the requests of noburn's plan {plan} are used up"
+    pairs = (("Requests", "requests"), ("Included", "included"), ("Refused until", "refused_until"))
+    return Text(title, _lines(details, pairs))
+
+
 def _destination_disabled(details: Details) -> Text:
     return Text(
         f"Alerts are no longer sent to {_say(details, 'destination')}",
@@ -176,6 +185,7 @@ _ALL: Final = (
     Kind("epoch_opened", "Redis lost its counters", Severity.WARNING, _epoch_opened),
     Kind("guard_tripped", "A guard stopped calls", Severity.CRITICAL, _generic("A guard stopped calls")),
     Kind("wallet_low", "A wallet runs low", Severity.WARNING, _generic("A wallet runs low")),
+    Kind("top_up_failed", "A top-up failed", Severity.WARNING, _generic("A top-up failed")),
     Kind(
         "push_failed", "Usage could not be pushed", Severity.CRITICAL, _generic("Usage could not be pushed")
     ),
@@ -184,6 +194,19 @@ _ALL: Final = (
         "A customer's payment failed",
         Severity.WARNING,
         _generic("A customer's payment failed"),
+    ),
+    Kind(
+        "plan_requests",
+        "Requests of noburn's own plan",
+        Severity.WARNING,
+        _plan_requests,
+        grave=lambda details: details.get("refused") == "yes",
+    ),
+    Kind(
+        "plan_payment",
+        "Payment of noburn's own plan",
+        Severity.CRITICAL,
+        _generic("noburn's own plan was not paid"),
     ),
     Kind(
         "destination_disabled",

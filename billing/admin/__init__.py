@@ -2,3 +2,4 @@
 
 from billing.admin import rate_cards as rate_cards
 from billing.admin import stripe as stripe
+from billing.admin import wallets as wallets

@@ -9,6 +9,7 @@ from billing.api.approvals import PresumedApprovals
 from billing.api.assignments import RateCardAssignments
 from billing.api.invoices import InvoicePreviews
 from billing.api.measurements import Measurements
+from billing.api.plan import OwnPlan
 from billing.api.previews import RateCardPreviews
 from billing.api.rate_cards import RateCards, RateCardVersions
 from billing.api.reconciliation import Reconciliations
@@ -16,6 +17,8 @@ from billing.api.revenue import RevenueView
 from billing.api.stripe_account import OwnStripe
 from billing.api.stripe_invoices import CreditNotes, CustomerInvoices, Invoices, Portal
 from billing.api.stripe_links import StripeLinks
+from billing.api.wallet_credit import Grants, Journal, TopUps
+from billing.api.wallets import Wallets
 
 router = SimpleRouter(trailing_slash=False)
 router.register("rate-cards", RateCards, basename="rate-card")
@@ -24,6 +27,7 @@ router.register("presumed-approvals", PresumedApprovals, basename="presumed-appr
 router.register("stripe-links", StripeLinks, basename="stripe-link")
 router.register("measurements", Measurements, basename="measurement")
 router.register("invoices", Invoices, basename="invoice")
+router.register("wallets", Wallets, basename="wallet")
 
 urlpatterns = [
     # Before the router's, which would take it for a card's id.
@@ -53,6 +57,11 @@ urlpatterns = [
         name="stripe",
     ),
     path("stripe/set-up", OwnStripe.as_view({"post": "set_up"}), name="stripe-set-up"),
+    path("account/plan", OwnPlan.as_view({"get": "retrieve"}), name="plan"),
+    path("account/plan/checkout", OwnPlan.as_view({"post": "checkout"}), name="plan-checkout"),
+    path("account/plan/portal", OwnPlan.as_view({"post": "portal"}), name="plan-portal"),
+    path("account/plan/preview", OwnPlan.as_view({"post": "preview"}), name="plan-preview"),
+    path("account/plan/change", OwnPlan.as_view({"post": "change"}), name="plan-change"),
     path("billing/reconciliation", Reconciliations.as_view({"get": "list"}), name="reconciliation"),
     path("customers/<pk>/invoices", CustomerInvoices.as_view({"get": "list"}), name="customer-invoices"),
     path("stripe-links/<pk>/portal", Portal.as_view({"post": "create"}), name="portal"),
@@ -61,4 +70,9 @@ urlpatterns = [
         CreditNotes.as_view({"get": "list", "post": "create"}),
         name="credit-notes",
     ),
+    path("wallets/<pk>/close", Wallets.as_view({"post": "close"}), name="wallet-close"),
+    path("wallets/<pk>/grants", Grants.as_view({"get": "list", "post": "create"}), name="wallet-grants"),
+    path("wallets/<pk>/grants/<grant>/void", Grants.as_view({"post": "void"}), name="wallet-grant-void"),
+    path("wallets/<pk>/journal", Journal.as_view({"get": "list"}), name="wallet-journal"),
+    path("wallets/<pk>/top-ups", TopUps.as_view({"get": "list", "post": "create"}), name="wallet-top-ups"),
 ]

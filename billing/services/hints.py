@@ -13,6 +13,12 @@ SET_UP = "billing.set_up"
 PUSH = "billing.push"
 EVENTS = "billing.handle_events"
 RECONCILE = "billing.reconcile"
+BURN = "billing.burn"
+TOP_UP = "billing.top_up"
+
+STRIPE = (SET_UP, PUSH, EVENTS, RECONCILE)
+WALLETS = (BURN, TOP_UP)
+PLANS = "billing.plans"
 
 
 def ask_for(task: str) -> None:

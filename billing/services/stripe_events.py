@@ -15,7 +15,11 @@ from uuid import UUID
 
 from billing.models import StripeAccount
 
-MODULES: Final = ("billing.services.stripe_handlers",)
+MODULES: Final = (
+    "billing.services.stripe_handlers",
+    "billing.services.payment_handlers",
+    "billing.services.plan_events",
+)
 """Modules that register handlers. Imported when the first event is handled."""
 
 

@@ -87,6 +87,10 @@ TOPICS: tuple[tuple[str, tuple[Item, ...]], ...] = (
             ("Versions of cards", "history_edu", "billing.ratecardversion"),
             ("Who has which card", "assignment_ind", "billing.ratecardassignment"),
             ("Approved presumptions", "gavel", "billing.presumedapproval"),
+            ("Wallets", "wallet", "billing.wallet"),
+            ("Credit", "redeem", "billing.creditgrant"),
+            ("Journal", "menu_book", "billing.journalposting"),
+            ("Top-ups", "add_card", "billing.topup"),
         ),
     ),
     (

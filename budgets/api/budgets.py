@@ -16,7 +16,7 @@ from rest_framework.response import Response
 from budgets.api.amounts import CountField, CountOf, UsdOf, count_in, take_amount, usd_in
 from budgets.api.flags import flag
 from budgets.domain.budget_rules import DEFAULT_THRESHOLDS, THRESHOLDS_MAX
-from budgets.domain.policy import EACH, Action, Metric, Scope, WindowKind
+from budgets.domain.policy import BUDGET_METRICS, BUDGET_SCOPES, EACH, Action, Metric, WindowKind
 from budgets.models import Budget, Estimate, OnEpochClose, OnExpiry
 from budgets.services.budgets import (
     BudgetChanges,
@@ -61,7 +61,7 @@ CANNOT_CHANGE: Final = (
     "which begins with what was spent in its window"
 )
 
-SCOPES, METRICS, WINDOWS, ACTIONS = list(Scope), list(Metric), list(WindowKind), list(Action)
+SCOPES, METRICS, WINDOWS, ACTIONS = list(BUDGET_SCOPES), list(BUDGET_METRICS), list(WindowKind), list(Action)
 
 
 def _choice(choices: Any, **options: Any) -> serializers.ChoiceField:
@@ -193,9 +193,9 @@ class SavedBudgets(serializers.Serializer[Any]):
 class BudgetFilters(django_filters.FilterSet):
     """Filters of the list."""
 
-    scope = django_filters.ChoiceFilter(choices=[(s.value, s.value) for s in Scope])
+    scope = django_filters.ChoiceFilter(choices=[(s.value, s.value) for s in BUDGET_SCOPES])
     subject = django_filters.CharFilter(max_length=300)
-    metric = django_filters.ChoiceFilter(choices=[(m.value, m.value) for m in Metric])
+    metric = django_filters.ChoiceFilter(choices=[(m.value, m.value) for m in BUDGET_METRICS])
     window = django_filters.ChoiceFilter(choices=[(w.value, w.value) for w in WindowKind])
     action = django_filters.ChoiceFilter(choices=[(a.value, a.value) for a in Action])
     archived = flag(

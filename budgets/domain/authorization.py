@@ -16,6 +16,8 @@ from uuid import UUID
 
 import msgspec
 
+from budgets.domain.charging import Ceiling
+
 PREFIX = "nba1"
 TOKEN_CHARS_MAX = 32_768
 """More than the longest names and tags that a call may carry make, in letters of four bytes."""
@@ -42,7 +44,11 @@ class HeldCounter(msgspec.Struct, frozen=True, array_like=True):
 
 
 class HoldBody(msgspec.Struct, frozen=True, array_like=True):
-    """What is known of a hold before Redis places it; stored with the hold, so that a sweep can presume it."""
+    """What is known of a hold before Redis places it; stored with the hold, so that a sweep can presume it.
+
+    `ceiling` is what the most that the customer is charged is reckoned by, for a hold on a wallet. Fields are only ever
+    appended, with a default: an older gateway reads what a newer one placed.
+    """
 
     hold_id: UUID
     tenant_id: UUID
@@ -62,6 +68,7 @@ class HoldBody(msgspec.Struct, frozen=True, array_like=True):
     plan: str
     tags: dict[str, str]
     counters: tuple[HeldCounter, ...]
+    ceiling: Ceiling | None = None
 
 
 class Hold(msgspec.Struct, frozen=True):

@@ -48,6 +48,8 @@ class Bound(msgspec.Struct, frozen=True):
     requests: int = 1
     likely: Bound | None = None
     """What budgets with learned estimates hold instead, where something was learned; never more than the bound."""
+    charge_nano: int = 0
+    """The most that its customer is charged, where wallets are in use."""
 
     def held_by(self, rule: BudgetRule) -> int:
         """The amount that a budget holds for the call, in its own unit."""
@@ -57,6 +59,8 @@ class Bound(msgspec.Struct, frozen=True):
         """The amount in the unit of `metric`."""
         if metric is Metric.USD:
             return self.cost_nano
+        if metric is Metric.CHARGE:
+            return self.charge_nano
         return self.tokens if metric is Metric.TOKENS else self.requests
 
 
@@ -93,6 +97,8 @@ class Matcher:
         # Blocking budgets first: a refusal names the budget that a person can act on.
         self._rules = sorted(policy.budgets, key=lambda rule: rule.action is Action.WARN)
         self._places: dict[tuple[UUID, str], Place] = {}
+        self._wallet = policy.wallet.as_budget() if policy.wallet is not None else None
+        self._without: set[str] = set()
 
     def places(self, call: Attribution, *, now_ms: int) -> list[Place]:
         """The counters that a call falls under now. Raises TooManyBudgets."""
@@ -109,7 +115,18 @@ class Matcher:
             raise TooManyBudgets(
                 f"this call falls under {len(found)} budgets; at most {BUDGETS_PER_CALL_MAX} can be checked at once"
             )
+        wallet = self._wallet
+        if wallet is not None and call.customer and call.customer not in self._without:
+            # Beside the sixteen: a customer that gets a wallet must not lose its calls to a number of budgets.
+            known = self._places.get((wallet.budget_id, call.customer))
+            found.append(known or self._place(wallet, call.customer, now_ms))
         return found
+
+    def without_wallet(self, customer: str) -> None:
+        """Remembers, as long as this policy lasts, that a customer has no wallet: making one makes another policy."""
+        if len(self._without) >= PLACES_MAX:
+            self._without.clear()
+        self._without.add(customer)
 
     def _place(self, rule: BudgetRule, subject: str, now_ms: int) -> Place:
         now = datetime.fromtimestamp(now_ms / 1000, UTC)
@@ -119,7 +136,10 @@ class Matcher:
         starts, ends = _milliseconds(window.starts_at), _milliseconds(window.ends_at) if window.ends_at else 0
         counter = counter_id_of(budget_id=rule.budget_id, subject=subject, starts_ms=starts, ends_ms=ends)
         shown = {
-            "id": ids.encode(ids.BUDGET, rule.budget_id),
+            # A wallet's id is its counter's: one customer has one.
+            "id": ids.encode(ids.WALLET, counter)
+            if rule.scope is Scope.WALLET
+            else ids.encode(ids.BUDGET, rule.budget_id),
             "scope": rule.scope.value,
             "subject": subject,
             "window": rule.window.value,

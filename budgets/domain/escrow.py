@@ -23,6 +23,9 @@ EPOCH_VALIDITY_SECONDS: Final = 60
 GRACE_SECONDS: Final = 60
 """Largest difference between the clocks of PostgreSQL and Redis that the escrow absorbs."""
 
+ENDS_EARLY_SECONDS: Final = 2
+"""So long before its instant credit that ends is granted no more: what Redis asks at the instant then finds it ended."""
+
 SHARDS: Final = 64
 """Virtual shards; fixed at install, because it decides in which slot a tenant's keys live."""
 

@@ -13,6 +13,8 @@ from uuid import UUID
 
 import msgspec
 
+from budgets.domain.charging import ChargeRules
+
 
 class Scope(StrEnum):
     """Whose calls a budget counts."""
@@ -27,14 +29,25 @@ class Scope(StrEnum):
     PROVIDER = "provider"
     MODEL = "model"
     TAG = "tag"
+    WALLET = "wallet"
+    """A customer's prepaid credit: no budget that a tenant makes, but a counter like any other."""
+
+
+BUDGET_SCOPES = tuple(scope for scope in Scope if scope is not Scope.WALLET)
+"""The scopes that a tenant's budgets may have."""
 
 
 class Metric(StrEnum):
-    """What a budget counts; amounts are nano-USD, tokens or calls."""
+    """What a budget counts; amounts are nano-USD, tokens or calls. A charge is nano-USD of what the customer pays."""
 
     USD = "usd"
     TOKENS = "tokens"
     REQUESTS = "requests"
+    CHARGE = "charge"
+
+
+BUDGET_METRICS = (Metric.USD, Metric.TOKENS, Metric.REQUESTS)
+"""What a tenant's budgets may count; wallets alone count charges."""
 
 
 class Action(StrEnum):
@@ -126,6 +139,32 @@ class LearnedRule(msgspec.Struct, frozen=True, array_like=True):
         return min(input_tokens, likely), min(max_output_tokens, self.output_tokens)
 
 
+class WalletRule(msgspec.Struct, frozen=True, array_like=True):
+    """That customers of a tenant may have wallets, and the most that they are charged. Billing writes it.
+
+    Whether one customer has a wallet, and what is in it, is found where its counter is loaded.
+    """
+
+    budget_id: UUID
+    version: int
+    charges: ChargeRules
+
+    def as_budget(self) -> BudgetRule:
+        """The rule by which wallets are counters: one for each customer, without an end."""
+        return BudgetRule(
+            budget_id=self.budget_id,
+            version=self.version,
+            scope=Scope.WALLET,
+            subject=EACH,
+            tag=None,
+            metric=Metric.CHARGE,
+            window=WindowKind.TOTAL,
+            anchor_day=None,
+            limit=0,
+            action=Action.BLOCK,
+        )
+
+
 ANY_MODEL = "*"
 """The model of a negotiated price for whatever a provider sells."""
 
@@ -148,6 +187,9 @@ class Policy(msgspec.Struct, frozen=True, array_like=True):
     budgets: tuple[BudgetRule, ...]
     price_overrides: tuple[PriceOverrideRule, ...] = ()
     learned: tuple[LearnedRule, ...] = ()
+    wallet: WalletRule | None = None
+    refused_until: datetime | None = None
+    """Until when noburn's own plan of the tenant lets no call through."""
 
 
 encode = msgspec.msgpack.Encoder().encode

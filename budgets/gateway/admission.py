@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from budgets.domain.policy import KeyRecord
 from budgets.gateway.wire import Preflight
 from budgets.services.snapshots import Snapshot
@@ -29,11 +31,14 @@ def stands_in_the_way(snapshot: Snapshot, wanted: Preflight, key: KeyRecord) -> 
     who, policy = wanted.subject, snapshot.policy
     project = who.project or key.project or "default"
     return (
-        policy.suspended or project not in snapshot.projects or (who.customer in policy.suspended_customers)
+        policy.suspended
+        or policy.refused_until is not None
+        or project not in snapshot.projects
+        or (who.customer in policy.suspended_customers)
     )
 
 
-def admit(current: Snapshot, key: KeyRecord, customer: str, priced_under: Snapshot) -> None:
+def admit(current: Snapshot, key: KeyRecord, customer: str, priced_under: Snapshot, now: datetime) -> None:
     """Checks what an edit may have changed since the request came in: the script fences the version it was read under."""
     if current is not priced_under and current.policy.price_overrides != priced_under.policy.price_overrides:
         raise Repriced(current)
@@ -44,3 +49,8 @@ def admit(current: Snapshot, key: KeyRecord, customer: str, priced_under: Snapsh
         raise Refusal("customer_suspended", "this tenant is suspended")
     if customer and customer in current.policy.suspended_customers:
         raise Refusal("customer_suspended", f"customer {customer!r} is suspended")
+    until = current.policy.refused_until
+    if until is not None and now < until:
+        raise Refusal(
+            "plan_limit", f"the requests of noburn's own plan are used up until {until.isoformat()}"
+        )

@@ -255,7 +255,7 @@ class GatewayApp:
             answer = await self._plane.holds.place(
                 snapshot.policy.tenant_id,
                 call,
-                admit=lambda current: admit(current, key, customer, snapshot),
+                admit=lambda current: admit(current, key, customer, snapshot, now),
             )
         except TooManyBudgets as error:
             raise ProblemError(problem("too-many-budgets", detail=f"{error}.")) from error

@@ -10,8 +10,9 @@ from typing import Any
 
 import msgspec
 
+from budgets.domain.charging import Ceiling
 from budgets.domain.demands import Attribution, Bound
-from budgets.domain.policy import Action, KeyRecord, LearnedRule, Metric
+from budgets.domain.policy import Action, KeyRecord, LearnedRule, Metric, Scope
 from budgets.domain.pricing import PricingError, bound_nano, fits_output_tokens
 from budgets.domain.pricing_alternatives import alternatives
 from budgets.domain.pricing_book import AmbiguousProvider, Model, PriceBook, UnknownModel
@@ -27,6 +28,10 @@ from noburn.kit.problems import FieldError, ProblemError, problem
 
 ALTERNATIVES_MAX = 3
 
+WALLET_REMEDY = (
+    "this customer's prepaid credit is used up: top its wallet up, or let it be topped up automatically"
+)
+
 
 class Priced(msgspec.Struct, frozen=True):
     """A request with its price: `rates` None means that the caller's own estimate counts."""
@@ -36,10 +41,15 @@ class Priced(msgspec.Struct, frozen=True):
     provider: str
     max_output_tokens: int
     learned: LearnedRule | None = None
+    ceiling: Ceiling | None = None
 
     def bound(self, max_output_tokens: int) -> Bound:
         """The most that the call can use with this output cap, and what it likely uses. Raises PricingError."""
         bound = self._most(max_output_tokens)
+        if self.ceiling is not None:
+            bound = msgspec.structs.replace(
+                bound, charge_nano=self._charge(self.ceiling, bound, max_output_tokens)
+            )
         if self.learned is None or self.rates is None or self.request.cost_usd is not None:
             return bound
         request = self.request
@@ -53,7 +63,17 @@ class Priced(msgspec.Struct, frozen=True):
         likely = Bound(
             min(bound.cost_nano, cost_nano), min(bound.tokens, input_tokens + request.n * output_tokens)
         )
-        return Bound(bound.cost_nano, bound.tokens, likely=likely)
+        return msgspec.structs.replace(bound, likely=likely)
+
+    def _charge(self, ceiling: Ceiling, bound: Bound, max_output_tokens: int) -> int:
+        request = self.request
+        return ceiling.charge_nano(
+            cost_nano=bound.cost_nano,
+            input_tokens=request.input_tokens,
+            output_tokens=request.n * max_output_tokens,
+            images=request.images,
+            tool_calls=sum(request.tools.values()),
+        )
 
     def _most(self, max_output_tokens: int) -> Bound:
         request = self.request
@@ -89,14 +109,33 @@ class Priced(msgspec.Struct, frozen=True):
             cap = fits_output_tokens(self.rates, available_nano=max(0, room), **self._counts())
         elif metric is Metric.TOKENS:
             cap = (room - request.input_tokens) // request.n
+        elif metric is Metric.CHARGE:
+            cap = self._fits_charge(room)
         else:
             return None
         cap = min(cap, self.max_output_tokens)
         return (cap, self.bound(cap)) if cap >= 1 else None
 
+    def _fits_charge(self, room: int) -> int:
+        """The largest output cap whose charge is within `room`: it rises with the cap, so halving finds it."""
+        low, high = 0, self.max_output_tokens
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if self.bound(middle).charge_nano <= room else (low, middle - 1)
+        return low
+
 
 def price(request: Preflight, *, snapshot: Snapshot, book: PriceBook, now: datetime) -> Priced | None:
     """Finds the price of a request; None if the tenant refuses calls without one. Raises ProblemError."""
+    priced = _price(request, snapshot=snapshot, book=book, now=now)
+    customer = request.subject.customer
+    if snapshot.ceilings is None or priced is None or not customer:
+        return priced
+    ceiling = snapshot.ceilings.of(customer, priced.provider, request.model)
+    return msgspec.structs.replace(priced, ceiling=ceiling)
+
+
+def _price(request: Preflight, *, snapshot: Snapshot, book: PriceBook, now: datetime) -> Priced | None:
     policy = snapshot.policy
     cap = request.max_output_tokens or policy.default_max_output_tokens
     if snapshot.prices is None:
@@ -179,6 +218,7 @@ def call_of(
         dry_run=request.dry_run,
         wait_ms=request.wait_ms,
         fit=priced.fitting if request.fit else None,
+        ceiling=priced.ceiling,
     )
     return call, warnings
 
@@ -191,6 +231,12 @@ def budget_fields(standing: Standing) -> dict[str, Any]:
     """One budget's state as the wire shows it: amounts of USD as decimal strings, tokens and requests as numbers."""
     place, remaining = standing.place, max(0, standing.remaining)
     metric = place.rule.metric
+    if metric is Metric.CHARGE:
+        return {
+            **place.shown,
+            "limit_usd": to_usd(max(0, standing.limit)),
+            "remaining_usd": to_usd(remaining),
+        }
     if metric is Metric.USD:
         return {**place.shown, "limit_usd": _limit_usd(standing.limit), "remaining_usd": to_usd(remaining)}
     return {**place.shown, f"limit_{metric.value}": standing.limit, f"remaining_{metric.value}": remaining}
@@ -246,6 +292,8 @@ def deny_answer(
         "alternatives": [],
         "warnings": warnings,
     }
+    if refused.standing.place.rule.scope is Scope.WALLET and not refused.busy:
+        answer["remedy"] = WALLET_REMEDY
     if refused.busy:
         answer["retry_after_ms"] = refused.retry_after_ms
     elif metric is Metric.USD and room > 0 and priced.rates is not None:

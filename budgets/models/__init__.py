@@ -9,6 +9,7 @@ from budgets.models.budgets import (
     OnEpochClose,
     OnExpiry,
     PolicySnapshot,
+    WalletCharges,
 )
 from budgets.models.learned import LearnedEstimate
 from budgets.models.price_overrides import PriceOverride, PriceProposal, ProposalState
@@ -35,4 +36,5 @@ __all__ = [
     "ProposalState",
     "Rerating",
     "ReratingState",
+    "WalletCharges",
 ]

@@ -6,7 +6,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models.functions import Now
 
-from budgets.domain.policy import Action, Metric, Scope, WindowKind
+from budgets.domain.policy import BUDGET_METRICS, BUDGET_SCOPES, Action, Metric, Scope, WindowKind
 from tenants.models import TenantOwned
 
 LIMIT_MAX = 2**53
@@ -39,6 +39,14 @@ class OnEpochClose(models.TextChoices):
     RELEASE = "release"
 
 
+class OwnBudgets(models.Manager["Budget"]):
+    """The budgets that tenants make: the row over a tenant's wallets is none of them."""
+
+    def get_queryset(self) -> models.QuerySet[Budget]:
+        """Every row but those of wallets."""
+        return super().get_queryset().exclude(scope=Scope.WALLET.value)
+
+
 class Budget(TenantOwned):
     """A limit on what calls may use in a window. `limit` is in the metric's unit: nano-USD, tokens or calls.
 
@@ -47,10 +55,10 @@ class Budget(TenantOwned):
 
     version = models.IntegerField(default=1)
     name = models.CharField(max_length=200)
-    scope = models.CharField(max_length=16, choices=[(s.value, s.value) for s in Scope])
+    scope = models.CharField(max_length=16, choices=[(s.value, s.value) for s in BUDGET_SCOPES])
     subject = models.CharField(max_length=300)
     tag = models.CharField(max_length=64, null=True, blank=True)
-    metric = models.CharField(max_length=16, choices=[(m.value, m.value) for m in Metric])
+    metric = models.CharField(max_length=16, choices=[(m.value, m.value) for m in BUDGET_METRICS])
     window = models.CharField(
         max_length=16, choices=[(w.value, w.value) for w in WindowKind], db_column="window_kind"
     )
@@ -67,6 +75,9 @@ class Budget(TenantOwned):
     effective_at = models.DateTimeField()
     archived_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    objects = OwnBudgets()
+    with_wallets = models.Manager["Budget"]()
 
     class Meta:
         constraints = [
@@ -113,6 +124,16 @@ class Budget(TenantOwned):
             ),
             models.CheckConstraint(
                 condition=models.Q(thresholds__len__lte=10), name="budgets_budget_thresholds"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(
+                    scope="wallet", metric="charge", subject="*", window="total", action="block"
+                )
+                | ~models.Q(scope="wallet") & ~models.Q(metric="charge"),
+                name="budgets_budget_wallet",
+            ),
+            models.UniqueConstraint(
+                fields=["tenant"], condition=models.Q(scope="wallet"), name="budgets_budget_one_of_wallets"
             ),
         ]
         indexes = [
@@ -240,6 +261,19 @@ class PolicySnapshot(models.Model):
         return f"{self.tenant_id} v{self.version}"
 
 
+class WalletCharges(models.Model):
+    """The most that a tenant's customers are charged, as msgpack (`budgets.domain.charging`); billing writes it."""
+
+    tenant = models.OneToOneField(
+        "tenants.Tenant", primary_key=True, on_delete=models.PROTECT, related_name="+"
+    )
+    body = models.BinaryField()
+    changed_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return str(self.tenant_id)
+
+
 __all__ = [
     "LIMIT_MAX",
     "Budget",
@@ -249,5 +283,6 @@ __all__ = [
     "OnEpochClose",
     "OnExpiry",
     "PolicySnapshot",
+    "WalletCharges",
     "default_thresholds",
 ]

@@ -25,7 +25,7 @@ from budgets.domain.budget_rules import (
     thresholds_errors,
     window_errors,
 )
-from budgets.domain.policy import EACH, Action, Metric, Scope, WindowKind
+from budgets.domain.policy import BUDGET_METRICS, BUDGET_SCOPES, EACH, Action, Metric, Scope, WindowKind
 from budgets.models import Budget, Estimate, OnEpochClose, OnExpiry
 from budgets.services.policy import publish
 from noburn.kit import ids
@@ -75,8 +75,8 @@ class NewBudget:
     def errors(self) -> list[FieldError]:
         """Returns everything that is wrong with it, as far as it can be told without the database."""
         errors = [
-            *choice_errors("scope", self.scope, Scope),
-            *choice_errors("metric", self.metric, Metric),
+            *choice_errors("scope", self.scope, BUDGET_SCOPES),
+            *choice_errors("metric", self.metric, BUDGET_METRICS),
             *choice_errors("window", self.window, WindowKind),
             *_choices_errors(self.action, self.estimate, self.on_expiry, self.on_epoch_close),
             *subject_errors(self.scope, self.subject, self.tag),
@@ -227,7 +227,7 @@ def record_budget(
 
 def limit_errors(metric: str, limit: Limit, *, field: str | None = None) -> list[FieldError]:
     """Returns what is wrong with a limit; `field` is its name on the wire, if it is not the limit's own."""
-    if metric not in list(Metric):
+    if metric not in BUDGET_METRICS:
         return []  # Named already; its limit has no unit yet.
     try:
         parse_limit(metric, limit, field=field)

@@ -128,7 +128,9 @@ class Grants:
         keys = [epoch.keys.epoch, epoch.keys.counter(counter)]
         try:
             reply = await self._redis.evalsha(
-                epoch.scripts.load, keys, [*args, "1" if message["create"] else "0"]
+                epoch.scripts.load,
+                keys,
+                [*args, "1" if message["create"] else "0", message.get("until") or ""],
             )
         except (RedisUnavailable, NoScript) as error:
             log.info("a load message did not arrive: %s", error)

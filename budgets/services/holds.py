@@ -21,9 +21,10 @@ from budgets.domain.authorization import (
     hold_from,
     incarnations_of,
 )
+from budgets.domain.charging import Ceiling
 from budgets.domain.demands import Attribution, Bound, Place, is_rate
 from budgets.domain.escrow import MAX_HOLD_LIFE_SECONDS
-from budgets.domain.policy import Action, Metric
+from budgets.domain.policy import Action, Metric, Scope
 from budgets.services.epochs import CountersUnavailable, Epoch, EpochDirectory
 from budgets.services.grants import Grants, Lack
 from budgets.services.snapshots import Snapshot, Snapshots
@@ -88,6 +89,7 @@ class Call(msgspec.Struct, frozen=True):
     dry_run: bool = False
     wait_ms: int = 0
     fit: Callable[[Metric, int], tuple[int, Bound] | None] | None = None
+    ceiling: Ceiling | None = None
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -233,7 +235,7 @@ class Holds:
             if word == b"PLACED":
                 return self._placed(body, packed, places, bound, cap, reply)
             if word == b"FITS":
-                return await self._fits(tenant_id, epoch, places, bound, cap, reply)
+                return await self._fits(snapshot, epoch, places, bound, cap, reply)
             if word == b"REPLAY":
                 return self._replayed(call, reply)
             if word == b"DENY":
@@ -242,7 +244,7 @@ class Holds:
                     reply[1] == b"busy", Standing(place, reply[4], reply[3], fitted=False), reply[5]
                 )
             if word == b"ASK":
-                unmeasured |= await self._ask(tenant_id, epoch, places, bound, reply[1:])
+                unmeasured |= await self._ask(snapshot, epoch, places, bound, reply[1:])
                 # An ask may have told that the epoch is closed: then another is open by now.
                 epoch = self._epochs.current(tenant_id) or epoch
             elif word == b"STALE_POLICY":
@@ -292,26 +294,34 @@ class Holds:
         return Placed(self._sign(hold, packed), hold, bound, cap, tuple(_standings(places, reply)))
 
     async def _fits(
-        self, tenant_id: UUID, epoch: Epoch, places: list[Place], bound: Bound, cap: int, reply: Reply
+        self, snapshot: Snapshot, epoch: Epoch, places: list[Place], bound: Bound, cap: int, reply: Reply
     ) -> Placed | Refused:
         """The answer to a dry run; what Redis does not hold is read from PostgreSQL, and nothing is made."""
         standings = _standings(places, reply)
         unknown = [at for at in range(len(places)) if reply[6 + 3 * at] == 2]
+        walletless: set[UUID] = set()
         if unknown:
-            lacks = [Lack(epoch, tenant_id, places[at], 0, 0, 0) for at in unknown]
+            lacks = [Lack(epoch, snapshot.policy.tenant_id, places[at], 0, 0, 0) for at in unknown]
             seen = await self._grants.peek(lacks)
             for at in unknown:
                 place = places[at]
                 need = bound.held_by(place.rule)
+                wallet = place.rule.scope is Scope.WALLET
+                if wallet and place.counter_id not in seen:
+                    snapshot.matcher.without_wallet(place.subject)
+                    walletless.add(place.counter_id)
+                    continue
                 limit, remaining = seen.get(place.counter_id, (place.rule.limit, 0))
-                if before := reply[5 + 3 * at]:
+                if (before := reply[5 + 3 * at]) and not wallet:
                     # Redis holds it, from before an edit: PostgreSQL knows the limit, Redis what holds in flight take.
                     remaining = reply[4 + 3 * at] + need + limit - before
                 fitted = need == 0 or need <= remaining
                 if not fitted and place.rule.action is Action.BLOCK:
                     return Refused(False, Standing(place, limit, remaining, fitted=False), max(0, remaining))
                 standings[at] = Standing(place, limit, remaining - need, fitted)
-        return Placed("", None, bound, cap, tuple(standings))
+        return Placed(
+            "", None, bound, cap, tuple(s for s in standings if s.place.counter_id not in walletless)
+        )
 
     def _sign(self, hold: Hold, packed: bytes) -> str:
         return self._keyring.sign(
@@ -328,9 +338,11 @@ class Holds:
         return Placed(self._sign(hold, packed), hold, bound, body.max_output_tokens, (), replayed=True)
 
     async def _ask(
-        self, tenant_id: UUID, epoch: Epoch, places: list[Place], bound: Bound, told: list[int]
+        self, snapshot: Snapshot, epoch: Epoch, places: list[Place], bound: Bound, told: list[int]
     ) -> set[UUID]:
-        """Asks for what a call lacks; returns counters to go without: those that only warn and cannot be made."""
+        """Asks for what a call lacks; returns counters to go without: those that only warn and cannot be made, and the
+        wallet of a customer that has none."""
+        tenant_id = snapshot.policy.tenant_id
         lacks = []
         for i in range(0, len(told), 3):
             place = places[told[i] - 1]
@@ -342,6 +354,9 @@ class Holds:
                 raise
             return {lack.place.counter_id for lack in lacks}
         mine = {statuses.get(lack.place.counter_id, "ok") for lack in lacks}
+        walletless = [p for p in (lack.place for lack in lacks) if statuses.get(p.counter_id) == "no_wallet"]
+        for place in walletless:
+            snapshot.matcher.without_wallet(place.subject)
         without = [lack.place for lack in lacks if statuses.get(lack.place.counter_id) in UNMAKEABLE]
         if any(place.rule.action is Action.BLOCK for place in without):
             if "too_many_subjects" in mine:
@@ -351,7 +366,7 @@ class Holds:
             await self._epochs.renewed(tenant_id, than=epoch.epoch_id)
         if "no_budget" in mine:
             await self._snapshots.refresh(tenant_id, seen=-1)
-        return {place.counter_id for place in without}
+        return {place.counter_id for place in (*without, *walletless)}
 
     async def standings(self, snapshot: Snapshot, attribution: Attribution) -> list[Standing]:
         """How every budget stands that such a call falls under. Raises CountersUnavailable, StorageUnavailable.
@@ -452,4 +467,5 @@ def _body(
             )
             for place in places
         ),
+        ceiling=call.ceiling,
     )

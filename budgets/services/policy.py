@@ -15,6 +15,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.dispatch import Signal
 
+from budgets.domain import charging
 from budgets.domain.policy import (
     Action,
     BudgetRule,
@@ -24,10 +25,19 @@ from budgets.domain.policy import (
     Policy,
     PriceOverrideRule,
     Scope,
+    WalletRule,
     WindowKind,
     encode,
 )
-from budgets.models import Budget, Estimate, LearnedEstimate, OnExpiry, PolicySnapshot, PriceOverride
+from budgets.models import (
+    Budget,
+    Estimate,
+    LearnedEstimate,
+    OnExpiry,
+    PolicySnapshot,
+    PriceOverride,
+    WalletCharges,
+)
 from noburn.kit.money import rate_to_pico
 from tenants.models import ApiKey, Customer, Project, Tenant
 from tenants.services.tenants import TenantNotFound, lock_tenant
@@ -82,7 +92,21 @@ def compile_policy(*, tenant_id: UUID, version: int, now: datetime) -> Policy:
         budgets=tuple(_rule(budget) for budget in budgets.order_by("created_at", "pk")),
         price_overrides=price_rules(tenant_id=tenant_id, since=remembered),
         learned=_learned(tenant_id, budgets.filter(estimate=Estimate.LEARNED).exists()),
+        wallet=_wallet(tenant_id),
+        refused_until=tenant.calls_refused_until,
     )
+
+
+def _wallet(tenant_id: UUID) -> WalletRule | None:
+    """The rule over a tenant's wallets, if it ever made one."""
+    budget = Budget.with_wallets.filter(
+        tenant_id=tenant_id, scope=Scope.WALLET, archived_at__isnull=True
+    ).first()
+    if budget is None:
+        return None
+    written = WalletCharges.objects.filter(pk=tenant_id).first()
+    rules = charging.decode(bytes(written.body)) if written is not None else charging.ChargeRules()
+    return WalletRule(budget_id=budget.pk, version=budget.version, charges=rules)
 
 
 def _learned(tenant_id: UUID, wanted: bool) -> tuple[LearnedRule, ...]:

@@ -16,6 +16,7 @@ import msgspec
 import psycopg
 
 from budgets.domain.authorization import Hold
+from budgets.domain.charging import AT_COST, Ceiling
 from budgets.domain.policy import Metric
 from budgets.domain.pricing_rates import Usage
 from budgets.domain.pricing_settled import CostOrigin
@@ -120,7 +121,30 @@ def _posted(hold: Hold, report: Report, *, rate: bool) -> list[int]:
     if report.state == "presumed":
         return [0 if c.released_on_expiry else c.amount for c in counters]
     actual = {Metric.USD: report.cost_nano, Metric.TOKENS: report.tokens, Metric.REQUESTS: report.requests}
-    return [actual[Metric(c.metric)] for c in counters]
+    return [
+        _charge(hold, report, c.amount) if c.metric == Metric.CHARGE else actual[Metric(c.metric)]
+        for c in counters
+    ]
+
+
+def _charge(hold: Hold, report: Report, held: int) -> int:
+    """The most that the customer is charged for what was used, by the ceiling that the hold carries."""
+    body, usage = hold.body, report.usage
+    if report.state != "settled":
+        return 0
+    ceiling = body.ceiling or AT_COST
+    if usage is None or (report.origin is CostOrigin.TOLD and usage == Usage()):
+        # A cost without counts: of all things that are charged by the piece, what was held stands.
+        by_cost = Ceiling(ceiling.cost_ppm)
+        pieces = held - by_cost.charge_nano(cost_nano=body.cost_nano) if ceiling != by_cost else 0
+        return max(0, pieces) + by_cost.charge_nano(cost_nano=report.cost_nano)
+    return ceiling.charge_nano(
+        cost_nano=report.cost_nano,
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        images=usage.images,
+        tool_calls=sum(usage.tool_calls.values()),
+    )
 
 
 def item_of(hold: Hold, report: Report) -> Row:

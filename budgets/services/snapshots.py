@@ -8,6 +8,7 @@ from collections import OrderedDict
 from uuid import UUID
 
 from budgets.domain import policy as policies
+from budgets.domain.charging import Ceilings
 from budgets.domain.demands import Matcher
 from budgets.domain.policy import KeyRecord, Policy
 from budgets.domain.pricing_overrides import TenantPrices
@@ -28,7 +29,7 @@ UNKNOWN_SECONDS = 2.0
 class Snapshot:
     """A tenant's policy with what is derived from it."""
 
-    __slots__ = ("key_ids", "keys", "learned", "matcher", "policy", "prices", "projects")
+    __slots__ = ("ceilings", "key_ids", "keys", "learned", "matcher", "policy", "prices", "projects")
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
@@ -36,6 +37,8 @@ class Snapshot:
         self.keys: dict[bytes, KeyRecord] = {key.digest: key for key in policy.keys}
         self.key_ids = {key.key_id: ids.encode(ids.API_KEY, key.key_id) for key in policy.keys}
         self.projects = frozenset(policy.projects)
+        # None for tenants without wallets, who pay nothing for them.
+        self.ceilings = Ceilings(policy.wallet.charges) if policy.wallet is not None else None
         self.learned = {(rule.provider, rule.model): rule for rule in policy.learned}
         # None for most tenants, whose calls are then priced by the book alone.
         self.prices = TenantPrices(policy.price_overrides) if policy.price_overrides else None

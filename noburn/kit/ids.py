@@ -33,12 +33,17 @@ WEBHOOK_ENDPOINT: Final = "whe"
 ALERT_EMAIL: Final = "eml"
 ALERT: Final = "alr"
 DELIVERY: Final = "dlv"
+WALLET: Final = "wal"
+CREDIT_GRANT: Final = "crg"
+JOURNAL_POSTING: Final = "jrn"
+TOP_UP: Final = "top"
 STRIPE_ACCOUNT: Final = "sta"
 STRIPE_LINK: Final = "lnk"
 BILLING_PERIOD: Final = "per"
 MEASUREMENT: Final = "msr"
 INVOICE: Final = "inv"
 CREDIT_NOTE: Final = "crn"
+PLAN_REPORT: Final = "plr"
 PREFIXES: Final = frozenset(
     {
         TENANT,
@@ -63,12 +68,17 @@ PREFIXES: Final = frozenset(
         ALERT_EMAIL,
         ALERT,
         DELIVERY,
+        WALLET,
+        CREDIT_GRANT,
+        JOURNAL_POSTING,
+        TOP_UP,
         STRIPE_ACCOUNT,
         STRIPE_LINK,
         BILLING_PERIOD,
         MEASUREMENT,
         INVOICE,
         CREDIT_NOTE,
+        PLAN_REPORT,
     }
 )
 

@@ -38,6 +38,8 @@ class Tenant(models.Model):
     subject_limit = models.BigIntegerField(default=1_000_000)
     decision_retention_days = models.SmallIntegerField(default=30, db_default=30)
     suspended_at = models.DateTimeField(null=True, blank=True)
+    calls_refused_until = models.DateTimeField(null=True, blank=True)
+    """Until when calls are refused because noburn's own plan is used up."""
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:

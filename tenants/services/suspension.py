@@ -1,4 +1,4 @@
-"""Tenants suspended and resumed by operators. A suspended tenant places no calls; what is in flight may settle."""
+"""Tenants suspended and resumed by operators, or refused for a while by their own plan. What is in flight may settle."""
 
 from __future__ import annotations
 
@@ -43,3 +43,28 @@ def _set_suspended(tenant_id: UUID, *, suspended_at: datetime | None, actor: str
         )
         tell_policy_changed(tenant_id=tenant_id, now=now)
     return tenant
+
+
+def refuse_calls(*, tenant_id: UUID, until: datetime | None, actor: str, now: datetime) -> bool:
+    """Refuses further calls of a tenant as `plan_limit` until a time, or no longer (None); returns whether that is new.
+
+    Raises TenantNotFound.
+    """
+    with transaction.atomic():
+        tenant = lock_tenant(tenant_id=tenant_id)
+        before = tenant.calls_refused_until
+        if before == until:
+            return False
+        tenant.calls_refused_until = until
+        tenant.save(update_fields=["calls_refused_until"])
+        audit.record(
+            tenant_id=tenant_id,
+            actor=actor,
+            action="tenant.refuse_calls" if until else "tenant.allow_calls",
+            object=ids.encode(ids.TENANT, tenant_id),
+            before={"calls_refused_until": before.isoformat() if before else None},
+            after={"calls_refused_until": until.isoformat() if until else None},
+            now=now,
+        )
+        tell_policy_changed(tenant_id=tenant_id, now=now)
+    return True

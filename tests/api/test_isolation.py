@@ -42,6 +42,7 @@ OF_PATHS = {
     "stripe-links": {"id": "lnk"},
     "measurements": {"id": "msr"},
     "invoices": {"id": "inv"},
+    "wallets": {"id": "wal", "grant": "crg"},
 }
 """What each variable of a path names, by the path's first word."""
 
@@ -88,7 +89,7 @@ WORDS = frozenset(
         "sort",
     }
     | {"state", "subject", "suspended", "tag", "time_zone", "to", "token_factor", "user"}
-    | {"window", "default", "withdrawn", "whole_period", "agrees"}
+    | {"window", "default", "withdrawn", "whole_period", "agrees", "closed"}
 )
 
 Body = Callable[[dict[str, str]], Any]
@@ -119,6 +120,7 @@ MAKES: dict[str, list[Body]] = {
     "disconnectStripe": [],
     "setUpStripe": [],
     "createStripeLink": [],
+    "createWallet": [],
 }
 """Routes without an id in their path that change something, and bodies in which they might take another's id."""
 

@@ -61,6 +61,7 @@ RIGHTS = {
     "measurements": Rights(EVERYBODY, MONEY),
     "invoices": Rights(EVERYBODY, MONEY),
     "billing": Rights(EVERYBODY, NOBODY),
+    "wallets": Rights(EVERYBODY, MONEY),
     "audit": Rights(MONEY, NOBODY),
 }
 """By a path's first word; a route under another one fails."""

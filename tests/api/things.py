@@ -47,6 +47,10 @@ def make_things(caller: Speaks, word: str) -> dict[str, str]:
     found["rcv"] = made(caller, "GET", card)["items"][0]["id"]
     assigned = {"rate_card": found["rcd"], "customers": [own]}
     found["rca"] = made(caller, "POST", "/v1/rate-card-assignments", assigned)["items"][0]["id"]
+    keep("wal", "/v1/wallets", {"customer": own})
+    keep(
+        "crg", f"/v1/wallets/{found['wal']}/grants", {"amount_usd": "5", "kind": "promotional", "reason": own}
+    )
     keep("eml", "/v1/alert-emails", {"email": f"{own}@example.com"})
     keep("whe", "/v1/webhook-endpoints", {"url": f"https://hooks.example.com/{own}"})
     keep("dlv", f"/v1/webhook-endpoints/{found['whe']}/ping", {})

@@ -90,7 +90,7 @@ class Life:
         key = self.mirror._keys.get(UUID(counter))
         if epoch is None or key is None:
             return
-        inc, seq, total, above, version, *_ = (int(arg) for arg in args)
+        inc, seq, total, above, version = (int(arg) for arg in args[:5])
         number = self.mirror._epochs[epoch]
         inc = self.mirror.inc_of(UUID(counter), epoch, inc)
         self.truth.on_message(Message(key, number, inc, seq, total, above, version, False))

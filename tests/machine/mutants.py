@@ -273,6 +273,10 @@ MODEL_ALONE: Final = {
         ("rerating_not_published", "rerated_twice_adds", "rerating_alters_first", "replay_by_rerated_cost"),
         "no life re-rates: tests/budgets/rerating/ holds the real code to these rules",
     ),
+    **dict.fromkeys(
+        ("ended_credit_held", "end_not_told"),
+        "no life has wallets: tests/billing/wallets/test_escrow.py runs both on the real code",
+    ),
     "writeoff_from_marking": "no counterpart: incarnations retire alone only after their window, where nothing is placed",
 }
 """Mutants that the simulator alone can run, and why."""

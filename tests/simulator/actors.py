@@ -227,6 +227,12 @@ def edit(world: Any, host: Host, budget: int, subject: str | None, limit: int, e
     yield from publish(world, host)
 
 
+def lend(world: Any, host: Host, budget: int, subject: str, at: int, amount: int) -> Actor:
+    """Give a subject credit that ends by itself, and tell its counters."""
+    messages = yield (world.pg, "lend", budget, subject, at, amount)
+    yield from send(world, host, messages or [])
+
+
 def add_budget(world: Any, host: Host, budget: Any) -> Actor:
     """Make a budget in the middle of its window."""
     yield (world.pg, "add_budget", budget)

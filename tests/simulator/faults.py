@@ -65,6 +65,18 @@ class Faults:
         self.count("limits cut" if limit < budget.limit else "limits raised")
         self.start("operator", actors.edit(self, self.sweeper, budget.id, subject, limit, rng.random() < 0.6))
 
+    def lend(self) -> None:
+        """Give a subject credit that ends in a while."""
+        rng = self.rng
+        budget = self.pg.budgets[rng.choice(list(self.pg.budgets))]
+        if not self.pg.down:
+            self.count("credit that ends")
+            subject = {"tenant": "t", "project": rng.choice("pq"), "customer": rng.choice("cd")}[budget.scope]
+            at = self.now + rng.choice((20, 60, 200, 900))
+            self.start(
+                "operator", actors.lend(self, self.sweeper, budget.id, subject, at, rng.choice((4, 8, 15)))
+            )
+
     def add_budget(self) -> None:
         """Make a budget in the middle of its window."""
         ids = self.pg.budgets
@@ -217,7 +229,7 @@ class Faults:
 
     actions = (
         lambda w: w.call(), advance, tick, sweep, leap, save, poll, heal_one, crash, edit, add_budget, plan_close,
-        retire_one, write_off, rerate, restart, kill, flush, fail_over, stray_delete, postgres_down,
+        retire_one, write_off, rerate, restart, kill, flush, fail_over, stray_delete, postgres_down, lend,
     )  # fmt: skip
 
     # The end of a run

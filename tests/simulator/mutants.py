@@ -51,5 +51,7 @@ MUTANTS: Final[dict[str, str]] = {
     "writeoff_without_waiting": "authority is written off before its holds must be dead",
     "writeoff_from_marking": "a retired row's wait counts from its marking, not from Redis's answer",
     "late_answers_count": "a retire answer or a shrink's acknowledgement counts after a write-off",
+    "ended_credit_held": "a script does not look whether the credit that a limit counts in has ended",
+    "end_not_told": "a load message does not say when its limit falls by itself",
     "released_on_close": "a closed epoch's authority is given back at once",
 }

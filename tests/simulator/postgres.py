@@ -42,9 +42,16 @@ class Postgres:
         return self.policy_version, rules
 
     def limit_of(self, key: CounterKey) -> int:
-        """The limit in force now: the subject's override, else the budget's."""
+        """The limit in force now: the subject's override, else the budget's, and credit that has not ended."""
+        return self._limit(key)[0]
+
+    def _limit(self, key: CounterKey) -> tuple[int, int]:
+        """The limit in force now, and when it falls by itself; both are read together."""
         budget = self.budgets[key[0]]
-        return budget.overrides.get(key[1], budget.limit)
+        limit = budget.overrides.get(key[1], budget.limit)
+        at, amount = budget.credit.get(key[1], (0, 0))
+        # A little early by this clock, so that Redis's question at the instant finds it ended.
+        return (limit + amount, at) if at > self.world.now + escrow.ENDS_EARLY_SECONDS else (limit, 0)
 
     # Granting
 
@@ -61,7 +68,7 @@ class Postgres:
             opening = self.world.truth.opening(ask.key) if budget.made_late else 0
             counter = self.counters[ask.key] = Counter(0, 0, opening)
         self.touched.add(ask.key)
-        counter.limit, counter.bv = self.limit_of(ask.key), budget.version
+        (counter.limit, counter.until), counter.bv = self._limit(ask.key), budget.version
         row = counter.newest(epoch)
         if row and row.state == "live" and ask.inc == 0 and row.acked:
             if self.bug == "stale_missing_locks":
@@ -105,7 +112,8 @@ class Postgres:
             row.granted = total
         # The version is that of the limit that was read with it: a newer one would vouch for an old limit.
         version = self.budgets[key[0]].version if self.bug == "version_without_limit" else counter.bv
-        message = Message(key, row.epoch, row.inc, row.seq, total, free, version, row.acked == 0)
+        until = 0 if self.bug == "end_not_told" else counter.until
+        message = Message(key, row.epoch, row.inc, row.seq, total, free, version, row.acked == 0, until)
         self.world.truth.on_message(message)
         return message
 
@@ -364,9 +372,21 @@ class Postgres:
         if eager:
             for key, counter in self.counters.items():
                 if key[0] == budget:
-                    counter.limit, counter.bv = self.limit_of(key), rule.version
+                    (counter.limit, counter.until), counter.bv = self._limit(key), rule.version
                     self.touched.add(key)
                     self._publish(key, out)
+        return out
+
+    def lend(self, budget: int, subject: str, at: int, amount: int) -> list[Message]:
+        """Give a subject credit until a time. No version: loaded counters are told, others read it when they load."""
+        rule, out = self.budgets[budget], list[Message]()
+        rule.credit[subject] = (at, amount)
+        self.world.new_limit(budget, subject, rule.overrides.get(subject, rule.limit))
+        for key, counter in self.counters.items():
+            if key[:2] == (budget, subject):
+                counter.limit, counter.until = self._limit(key)
+                self.touched.add(key)
+                self._publish(key, out)
         return out
 
     def add_budget(self, budget: Budget) -> None:

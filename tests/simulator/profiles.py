@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 ACTIONS: Final = (
     "call", "advance", "tick", "sweep", "leap", "save", "poll", "heal_one", "crash", "edit", "add_budget",
     "plan_close", "retire_one", "write_off", "rerate", "restart", "kill", "flush", "fail_over", "stray_delete",
-    "postgres_down",
+    "postgres_down", "lend",
 )  # fmt: skip
 """Names of the methods of `faults.Faults`, in the order of the weights below."""
 
@@ -39,6 +39,7 @@ def _profile(
         "call": 90, "advance": 40, "tick": 28, "sweep": 22, "leap": 6, "save": 10, "poll": 4, "heal_one": 22,
         "crash": 5, "edit": 4, "add_budget": 1, "plan_close": 2, "retire_one": 2, "write_off": 2, "rerate": 3,
         "restart": 2, "kill": 1, "flush": 1, "fail_over": 1, "stray_delete": 8, "postgres_down": 1,
+        "lend": 2,
     } | more  # fmt: skip
     lost, unanswered, late, twice, delayed = accumulate(network)
     return Profile(
@@ -58,7 +59,7 @@ PROFILES: Final = (
         plan_close=5, write_off=10, leap=12, save=25,
     ),
     _profile("overruns", (0.01, 0.02, 0.02, 0.03, 0.10), factors=(1, 1.5, 2, 3, 3, 0.2), call=110),
-    _profile("cuts", (0.02, 0.03, 0.03, 0.05, 0.15), edit=26, poll=10, sweep=30),
+    _profile("cuts", (0.02, 0.03, 0.03, 0.05, 0.15), edit=26, poll=10, sweep=30, lend=14),
     _profile(
         "late and lost", (0.02, 0.03, 0.02, 0.03, 0.10), plan_weights=(10, 4, 4, 4, 20, 25, 12, 12, 12, 4),
         leap=16, write_off=6, plan_close=5, retire_one=6,

@@ -9,7 +9,7 @@ from budgets.domain.escrow import Verdict
 
 from .rows import Ask, CounterKey, Message
 
-INC, SEQ, BV, CHUNK, USED, HELD, PF = range(7)
+INC, SEQ, BV, CHUNK, USED, HELD, PF, END = range(8)
 Item = tuple[CounterKey, int, int, int, int]
 """One counter of a call: key, need, budget version, window start, window end."""
 
@@ -132,7 +132,7 @@ class Redis:
             if key is None:
                 asks.append(Ask(ckey, need, 0, 0))
                 continue
-            _, _, bv, chunk, used, held, pf = key
+            _, _, bv, chunk, used, held, pf, end_at = key
             if bv > version:
                 return "STALE_POLICY", None, None
             if bug == "held_is_spent":
@@ -142,7 +142,10 @@ class Redis:
             said = escrow.verdict(chunk=chunk, used=used, held=held, parent_free=pf, need=need)
             if bug == "draws_from_parent" and said is Verdict.ASK:
                 said = Verdict.FITS
-            if bv < version or said is Verdict.ASK:
+            ended = 0 < end_at <= now and bug != "ended_credit_held"
+            if bv < version or ended or said is Verdict.ASK:
+                if ended:
+                    self.world.count("answered ASK at an end")
                 asks.append(Ask(ckey, need - (chunk - used) - min(0, pf), key[INC], chunk))
             elif said is Verdict.EXCEEDED or (said is Verdict.BUSY and worst is Verdict.FITS):
                 worst, refused = said, (item, key)
@@ -207,7 +210,7 @@ class Redis:
             if not m.create:
                 return "MISSING", m.inc, m.seq, 0
             self.gone.pop(where, None)
-            key = self.keys[where] = [m.inc, 0, 0, 0, 0, 0, 0]
+            key = self.keys[where] = [m.inc, 0, 0, 0, 0, 0, 0, 0]
         if key[INC] > m.inc:
             return "KEPT", 0, 0, 0
         self.touched.add(m.key)
@@ -217,6 +220,7 @@ class Redis:
         if self.bug == "load_increments":
             chunk = key[CHUNK] + m.total
         key[SEQ], key[BV], key[CHUNK], key[PF] = m.seq, m.version, chunk, m.parent_free - (chunk - m.total)
+        key[END] = m.until
         return "APPLIED", m.inc, m.seq, chunk
 
     def retire(self, epoch: int, ckey: CounterKey, inc: int) -> tuple[str, int | None]:

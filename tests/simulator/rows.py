@@ -22,6 +22,8 @@ class Message(NamedTuple):
     parent_free: int
     version: int
     create: bool
+    until: int = 0
+    """When the limit falls by itself, by Redis's clock; 0: never."""
 
 
 class Ask(NamedTuple):
@@ -34,14 +36,18 @@ class Ask(NamedTuple):
 
 
 class Budget:
-    """A rule: `window` seconds long (0: total), for the whole tenant or each project or customer."""
+    """A rule: `window` seconds long (0: total), for the whole tenant or each project or customer.
 
-    __slots__ = ("id", "limit", "made_late", "overrides", "scope", "version", "window")
+    `credit` is what some subjects have on top of the limit until a time: (time, amount), as a wallet's credit that ends.
+    """
+
+    __slots__ = ("credit", "id", "limit", "made_late", "overrides", "scope", "version", "window")
 
     def __init__(self, id: int, scope: str, limit: int, window: int, made_late: bool = False) -> None:
         self.id, self.scope, self.limit, self.window, self.made_late = id, scope, limit, window, made_late
         self.version = 1
         self.overrides: dict[str, int] = {}
+        self.credit: dict[str, tuple[int, int]] = {}
 
 
 class Row:
@@ -62,12 +68,12 @@ class Row:
 class Counter:
     """A budget for one subject in one window."""
 
-    __slots__ = ("authority", "bv", "limit", "opening", "previous", "previous_at", "rows", "spent")
+    __slots__ = ("authority", "bv", "limit", "opening", "previous", "previous_at", "rows", "spent", "until")
 
     def __init__(self, limit: int, bv: int, opening: int) -> None:
         self.limit, self.bv, self.opening = limit, bv, opening
         self.spent = opening
-        self.authority = self.previous = 0
+        self.authority = self.previous = self.until = 0
         self.previous_at = -escrow.RECENT_MS
         self.rows: dict[int, Row] = {}
 

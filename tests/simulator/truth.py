@@ -55,6 +55,7 @@ class Truth:
         self.limit_max: dict[CounterKey, int] = {}
         self.published: dict[int, int] = {}
         self.messages: dict[int, Message] = {}  # The latest of each incarnation.
+        self.ends: dict[tuple[int, int], int] = {}  # When the credit ends that a message counts in.
 
     def fail(self, name: str, **facts: Any) -> None:
         """Report a broken invariant with the facts that show it."""
@@ -86,10 +87,13 @@ class Truth:
             counter = pg.counters[key]
             row = counter.rows[inc]
             if row.state == "live" and row.seq == seq and epoch.state == "open":
-                limit = pg.limit_of(key) if policy == pg.policy_version else counter.limit
+                lent = key[1] in pg.budgets[key[0]].credit
+                limit = pg.limit_of(key) if policy == pg.policy_version and not lent else counter.limit
                 room = limit - counter.spent - counter.authority + row.authority - self.open.get(inc, 0)
                 if need > room:
                     self.fail("a hold was placed beyond what Redis had been told", key=key, room=room)
+            if 0 < self.ends.get((inc, seq), 0) <= now:
+                self.fail("a hold was placed on credit that had ended", hold=hold.id, key=key)
             self.total[key] = self.total.get(key, 0) + need
             self.open[inc] = self.open.get(inc, 0) + need
             ceiling = max(self.limit_max[key], counter.opening)
@@ -165,7 +169,10 @@ class Truth:
     def on_message(self, message: Message) -> None:
         """A load message is sent, or sent again: one sequence has one content, or Redis would keep the older."""
         known = self.messages.get(message.inc)
-        if known and known.seq == message.seq and known[4:7] != message[4:7]:
+        counter = self.world.pg.counters.get(message.key)
+        if counter is not None:
+            self.ends[message.inc, message.seq] = counter.until
+        if known and known.seq == message.seq and (*known[4:7], known[8]) != (*message[4:7], message[8]):
             self.fail("a message is sent again with other contents", first=known, again=message)
         self.messages[message.inc] = message
 
@@ -283,6 +290,6 @@ class Truth:
                     self.fail("authority is not granted - consumed", key=key, inc=row.inc, expected=expected)
                 found_key = self.world.servers[-1].keys.get((row.epoch, key))
                 if row.state == "live" and row.epoch == pg.epochs[-1].id and found_key:
-                    _, seq, _, chunk, used, held, _ = found_key
+                    _, seq, _, chunk, used, held, *_ = found_key
                     if (seq, chunk - used + held, held) != (row.seq, row.authority, 0):
                         self.fail("Redis and PostgreSQL differ at rest", key=key, redis=found_key)

@@ -120,7 +120,9 @@ class World(Faults):
         """Remember the highest limit that a counter ever had."""
         for key in self.truth.limit_max:
             if key[0] == budget and subject in (None, key[1]):
-                self.truth.limit_max[key] = max(self.truth.limit_max[key], limit)
+                at, amount = self.pg.budgets[budget].credit.get(key[1], (0, 0))
+                lent = amount if at > self.now else 0
+                self.truth.limit_max[key] = max(self.truth.limit_max[key], limit + lent)
 
     # Processes and the network
 

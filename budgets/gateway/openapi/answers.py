@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from budgets.domain.policy import Scope, WindowKind
-from noburn.kit.ids import BODY_LENGTH, BUDGET, HOLD
+from noburn.kit.ids import BODY_LENGTH, HOLD
 from noburn.kit.openapi import Schema, nullable, record, ref
 
 USD: Final = ref("Usd")
@@ -37,7 +37,7 @@ def _budget(metric: str, amount: Schema) -> Schema:
     return record(
         f"A budget that counts {'USD' if metric == 'usd' else metric}.",
         {
-            "id": _id(BUDGET),
+            "id": {"type": "string", "pattern": f"^(bud|wal)_[0-9a-hjkmnp-tv-z]{{{BODY_LENGTH}}}$"},
             "scope": {"type": "string", "enum": [scope.value for scope in Scope]},
             "subject": {
                 **TEXT,
@@ -51,8 +51,10 @@ def _budget(metric: str, amount: Schema) -> Schema:
     )
 
 
-def _refusal(reasons: Schema, description: str, needed: dict[str, Schema]) -> Schema:
-    return record(description, {"decision": _constant("deny"), "reason": reasons, **needed})
+def _refusal(
+    reasons: Schema, description: str, needed: dict[str, Schema], optional: dict[str, Schema] | None = None
+) -> Schema:
+    return record(description, {"decision": _constant("deny"), "reason": reasons, **needed}, optional)
 
 
 def _decisions() -> dict[str, Schema]:
@@ -122,7 +124,13 @@ def _decisions() -> dict[str, Schema]:
         "BudgetExceeded": _refusal(
             _constant("budget_exceeded"),
             "The call does not fit beside what is spent. `remaining_usd` is what is left once nothing is in flight.",
-            refused,
+            {**refused},
+            {
+                "remedy": {
+                    **TEXT,
+                    "description": "What helps, where a wallet refuses: topping it up.",
+                }
+            },
         ),
         "BudgetBusy": _refusal(
             _constant("budget_busy"),

@@ -14,7 +14,7 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
 from budgets.domain.budget_rules import limit_field, show_limit
-from budgets.domain.policy import EACH, Metric, Scope, WindowKind
+from budgets.domain.policy import BUDGET_METRICS, BUDGET_SCOPES, EACH, Metric, Scope, WindowKind
 from budgets.models import Budget
 from budgets.services.budgets import NewBudget
 from budgets.services.provisioning import ConflictingBudgets, Provisioned, provision
@@ -26,9 +26,9 @@ from tenants.services.tenants import slug_errors
 FORMS = (
     "Accepted: SCOPE:SUBJECT:AMOUNT:WINDOW[:METRIC], such as customer:*:10:month (10 USD a month for each "
     "customer), tenant:*:100:day, user:u1:5:total, tag:feature=chat:3:week, customer:*:100000:day:tokens, "
-    f"project:web:500:hour:requests. SCOPE is one of {', '.join(Scope)}; SUBJECT is * for each of them; AMOUNT is "
-    f"in USD, or whole for tokens and requests; WINDOW is one of {', '.join(WindowKind)}; METRIC is one of "
-    f"{', '.join(Metric)}, usd unless given. A subject may contain colons."
+    f"project:web:500:hour:requests. SCOPE is one of {', '.join(BUDGET_SCOPES)}; SUBJECT is * for each of them; AMOUNT "
+    f"is in USD, or whole for tokens and requests; WINDOW is one of {', '.join(WindowKind)}; METRIC is one of "
+    f"{', '.join(BUDGET_METRICS)}, usd unless given. A subject may contain colons."
 )
 
 

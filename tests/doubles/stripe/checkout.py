@@ -11,7 +11,7 @@ from tests.doubles.stripe.events import emit
 from tests.doubles.stripe.failures import Failure, needs
 from tests.doubles.stripe.listing import listed, page
 from tests.doubles.stripe.objects import cents, merge_metadata
-from tests.doubles.stripe.payment_methods import resolve
+from tests.doubles.stripe.payment_methods import GOOD, KEEPS_AND_FAILS, declined, resolve
 from tests.doubles.stripe.routing import Call, route
 from tests.doubles.stripe.subscriptions import start
 from tests.doubles.stripe.world import Account, Object
@@ -202,10 +202,10 @@ def _subscribe(
     account: Account, held: Object, side: dict[str, Any], params: dict[str, Any], card: str
 ) -> None:
     method = resolve(account, card)
-    if account.side[method["id"]]["fate"] != "good":
-        from tests.doubles.stripe.payment_methods import declined
-
-        raise declined(account.side[method["id"]]["fate"], None)
+    fate, trial = account.side[method["id"]]["fate"], "trial" in str(params.get("subscription_data"))
+    # A trial charges nothing yet: the card is only kept, which one of those that fail lets happen.
+    if fate != GOOD and not (trial and card == KEEPS_AND_FAILS):
+        raise declined(fate, None)
     method["customer"] = held["customer"]
     data = dict(params.get("subscription_data") or {})
     wanted = [

@@ -22,6 +22,7 @@ CARDS: dict[str, tuple[str, str, str]] = {
     "pm_card_authenticationRequired": ("visa", "3184", "authentication_required"),
     "pm_card_authenticationRequiredOnSetup": ("visa", "3155", GOOD),
 }
+KEEPS_AND_FAILS = "pm_card_chargeCustomerFail"
 ATTACHES_NOT = {"pm_card_visa_chargeDeclined", "pm_card_chargeDeclined"}
 
 

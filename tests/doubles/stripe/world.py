@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import secrets
 import threading
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -93,6 +94,8 @@ class World:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.wake = threading.Event()
+        self._salt = secrets.token_hex(8)
+        self._next = 0
         self.reset()
 
     def reset(self) -> None:
@@ -111,7 +114,6 @@ class World:
         self.log: list[dict[str, Any]] = []
         self.busy: set[tuple[str, ...] | None] = set()
         """What meter events are at work on: account, customer, meter."""
-        self._next = 0
 
     def let_go(self) -> None:
         """Ends the waiting of requests that are slow on purpose."""
@@ -119,10 +121,9 @@ class World:
         self.wake = threading.Event()
 
     def new_id(self, prefix: str) -> str:
-        """Returns an id that nothing else has; the same in every run that asks in the same order."""
+        """Returns an id that nothing else has, in no other double either; later ones sort behind earlier ones."""
         self._next += 1
-        digest = hashlib.sha256(f"{self._next}".encode()).hexdigest()
-        return f"{prefix}_{self._next:06d}{digest[:18]}"
+        return f"{prefix}_{self._next:08d}{self._salt}"
 
     def account(self, name: str) -> Account:
         """Returns an account, making it when it is new."""

@@ -105,7 +105,7 @@ END $$;
 --         chunk, used}]
 --   need: sum of the waiting calls' amounts; chunk, used: as Redis showed them (0 when the key is missing);
 --   lost: the incarnation whose load, sent without the right to create, Redis answered with MISSING or RETIRED; else 0.
--- Returns [{counter, status: "ok"|"epoch_closed"|"no_budget"|"too_many_subjects", and the message if ok}].
+-- Returns [{counter, status: "ok"|"epoch_closed"|"no_budget"|"no_wallet"|"too_many_subjects", and the message if ok}].
 CREATE OR REPLACE FUNCTION nb_grant(p_asks jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
@@ -114,6 +114,8 @@ DECLARE
     c counters;
     g grants;
     v_out jsonb := '[]';
+    v_shown bigint;
+    v_until timestamptz;
     v_free bigint;
     v_want bigint;
     v_chunk bigint;
@@ -129,6 +131,7 @@ BEGIN
     SELECT DISTINCT x.tenant, x.budget, to_timestamp(x.starts / 1000.0), 0
     FROM jsonb_to_recordset(p_asks) AS x(tenant uuid, budget uuid, counter uuid, starts bigint)
     JOIN budgets_budget t ON t.tenant_id = x.tenant AND t.id = x.budget AND t.subject = '*' AND t.archived_at IS NULL
+        AND t.scope <> 'wallet'
     WHERE NOT EXISTS (SELECT 1 FROM counters k WHERE k.tenant_id = x.tenant AND k.counter_id = x.counter)
     ORDER BY 1, 2, 3
     ON CONFLICT (tenant_id, budget_id, starts_at) DO UPDATE SET subjects = s.subjects;
@@ -151,11 +154,26 @@ BEGIN
         v_ends := to_timestamp(a.ends / 1000.0);
         -- Reckoned after the budget was read, so that a limit is never older than the version that it is kept under. Redis's
         -- clock decides the window: ours may still be in the one before, whose increases are over where this one starts.
-        v_limit := nb_limit(b, a.subject, greatest(clock_timestamp(), v_starts));
+        v_shown := NULL;
+        v_until := NULL;
+        IF b.scope = 'wallet' THEN
+            -- Held until the end: whoever changes it meanwhile waits, and then finds the counter that is made here.
+            PERFORM 1 FROM wallet_limits WHERE tenant_id = a.tenant AND counter_id = a.counter FOR SHARE;
+            IF NOT FOUND THEN
+                v_out := v_out || jsonb_build_object('counter', a.counter, 'status', 'no_wallet');
+                CONTINUE;
+            END IF;
+            SELECT l.amount, l.shown, l.until INTO v_limit, v_shown, v_until
+            FROM wallet_limits w, nb_wallet_limit(w, clock_timestamp()) AS l
+            WHERE w.tenant_id = a.tenant AND w.counter_id = a.counter;
+        ELSE
+            v_limit := nb_limit(b, a.subject, greatest(clock_timestamp(), v_starts));
+        END IF;
 
         SELECT * INTO c FROM counters WHERE tenant_id = a.tenant AND counter_id = a.counter FOR UPDATE;
         IF NOT FOUND THEN
-            IF b.subject = '*' THEN
+            -- Wallets are made one by one, by people.
+            IF b.subject = '*' AND b.scope <> 'wallet' THEN
                 INSERT INTO counter_subjects AS s VALUES (a.tenant, a.budget, v_starts, 1)
                 ON CONFLICT (tenant_id, budget_id, starts_at) DO UPDATE SET subjects = s.subjects + 1
                     WHERE s.subjects < (SELECT t.subject_limit FROM tenants_tenant t WHERE t.id = a.tenant)
@@ -166,17 +184,19 @@ BEGIN
                 END IF;
             END IF;
             INSERT INTO counters (tenant_id, counter_id, budget_id, subject, starts_at, ends_at, limit_amount,
-                budget_version, spent, opening)
-            SELECT a.tenant, a.counter, a.budget, a.subject, v_starts, v_ends, v_limit, b.version, o, o
-            FROM (SELECT CASE WHEN b.effective_at > v_starts
+                budget_version, spent, opening, shown_limit, limit_until)
+            SELECT a.tenant, a.counter, a.budget, a.subject, v_starts, v_ends, v_limit, b.version, o, o, v_shown, v_until
+            -- Credit pays for no call from before its wallet.
+            FROM (SELECT CASE WHEN b.effective_at > v_starts AND b.scope <> 'wallet'
                 THEN nb_opening(b, a.subject, v_starts, v_ends) ELSE 0 END AS o) AS opening
             ON CONFLICT DO NOTHING;
             SELECT * INTO STRICT c FROM counters WHERE tenant_id = a.tenant AND counter_id = a.counter FOR UPDATE;
         END IF;
-        IF c.limit_amount <> v_limit OR c.budget_version <> b.version THEN
+        IF c.limit_amount <> v_limit OR c.budget_version <> b.version OR c.shown_limit IS DISTINCT FROM v_shown
+            OR c.limit_until IS DISTINCT FROM v_until THEN
             v_spent := nb_spent(c, b);
             UPDATE counters SET limit_amount = v_limit, budget_version = b.version, spent = v_spent,
-                opening = opening + v_spent - spent
+                opening = opening + v_spent - spent, shown_limit = v_shown, limit_until = v_until
             WHERE tenant_id = a.tenant AND counter_id = a.counter RETURNING * INTO c;
         END IF;
 
@@ -198,7 +218,7 @@ BEGIN
         v_want := a.need - (a.chunk - a.used) - (g.granted - a.chunk);
         v_chunk := 0;
         IF v_want > 0 AND v_free > 0 THEN
-            v_chunk := least(v_free, greatest(c.limit_amount / 8, v_want,
+            v_chunk := least(v_free, greatest(coalesce(c.shown_limit, c.limit_amount) / 8, v_want,
                 CASE WHEN g.chunk_at > now() - interval '5 seconds' THEN 2 * g.chunk ELSE 0 END));
         END IF;
         UPDATE grants SET authority = authority + v_chunk, granted = granted + v_chunk, seq = seq + 1,
@@ -243,9 +263,11 @@ END $$;
 -- What subjects have that no call has touched yet; reads only, so that a question never makes a counter.
 -- asks: as nb_grant's. Returns [{counter, limit, remaining}].
 CREATE OR REPLACE FUNCTION nb_peek(p_asks jsonb) RETURNS jsonb
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
-    SELECT coalesce(jsonb_agg(jsonb_build_object('counter', a.counter, 'limit', l.amount, 'remaining', l.amount
-        - coalesce(nb_spent(c, b), CASE WHEN b.effective_at > to_timestamp(a.starts / 1000.0) THEN nb_opening(b, a.subject,
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    RETURN (SELECT coalesce(jsonb_agg(jsonb_build_object('counter', a.counter, 'limit', l.shown, 'remaining', l.amount
+        - coalesce(nb_spent(c, b), CASE WHEN b.scope = 'wallet' THEN 0
+            WHEN b.effective_at > to_timestamp(a.starts / 1000.0) THEN nb_opening(b, a.subject,
             to_timestamp(a.starts / 1000.0), to_timestamp(a.ends / 1000.0)) ELSE 0 END)
         - coalesce((SELECT sum(g.authority) FROM grants g JOIN epochs e ON e.epoch_id = g.epoch_id
             WHERE g.tenant_id = a.tenant AND g.counter_id = a.counter AND NOT (g.state = 'live' AND e.state = 'open')), 0))),
@@ -253,8 +275,15 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
     FROM jsonb_to_recordset(p_asks) AS a(tenant uuid, budget uuid, counter uuid, subject text, starts bigint, ends bigint)
     JOIN budgets_budget b ON b.tenant_id = a.tenant AND b.id = a.budget
     LEFT JOIN counters c ON c.tenant_id = a.tenant AND c.counter_id = a.counter
-    CROSS JOIN LATERAL (SELECT nb_limit(b, a.subject, greatest(clock_timestamp(), to_timestamp(a.starts / 1000.0))) AS amount) AS l
-$$;
+    LEFT JOIN wallet_limits w ON b.scope = 'wallet' AND w.tenant_id = a.tenant AND w.counter_id = a.counter
+    -- A customer without a wallet is left out.
+    CROSS JOIN LATERAL (
+        SELECT n.amount, n.amount AS shown
+        FROM (SELECT nb_limit(b, a.subject, greatest(clock_timestamp(), to_timestamp(a.starts / 1000.0))) AS amount
+            WHERE b.scope <> 'wallet') AS n
+        UNION ALL
+        SELECT x.amount, x.shown FROM nb_wallet_limit(w, clock_timestamp()) AS x WHERE w.counter_id IS NOT NULL) AS l);
+END $$;
 
 -- Messages of open epochs that nobody acknowledged for p_age, to be sent again as they stand now. Each is then at the end
 -- of the line, so that what can never be acknowledged keeps nothing else back.

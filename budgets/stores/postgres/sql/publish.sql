@@ -1,12 +1,16 @@
 -- One load message as the gateway sends it. `create`: no message of this incarnation was ever acknowledged. `pf` is what
 -- parent_free will be once a shrink to `total` counts, or a cut would bite twice. A live row's `clamped` is what a warn
--- counter drew beyond its grant: Redis has it in `used` already.
+-- counter drew beyond its grant: Redis has it in `used` already. `until` (ms, NULL: never): from then on the limit is another
+-- one, and Redis asks; of wallets alone, which show another limit than they count by.
 CREATE OR REPLACE FUNCTION nb_message(g grants, c counters, p_parent_free bigint) RETURNS jsonb
-LANGUAGE sql STABLE SET search_path = public, pg_temp AS $$
-    SELECT jsonb_build_object(
+LANGUAGE plpgsql STABLE SET search_path = public, pg_temp AS $$
+BEGIN
+    RETURN jsonb_build_object(
         'tenant', g.tenant_id, 'counter', g.counter_id, 'epoch', g.epoch_id, 'inc', g.incarnation, 'seq', g.seq,
-        'total', g.target, 'pf', p_parent_free + g.clamped + g.granted - g.target, 'bv', c.budget_version, 'lim', c.limit_amount, 'create', g.acked_seq = 0)
-$$;
+        'total', g.target, 'pf', p_parent_free + g.clamped + g.granted - g.target, 'bv', c.budget_version,
+        'lim', coalesce(c.shown_limit, c.limit_amount), 'until', floor(extract(epoch FROM c.limit_until) * 1000)::bigint,
+        'create', g.acked_seq = 0);
+END $$;
 
 -- limit - spent - Σ authority of one counter: what PostgreSQL could still grant; negative after an overrun or a cut.
 CREATE OR REPLACE FUNCTION nb_parent_free(c counters) RETURNS bigint

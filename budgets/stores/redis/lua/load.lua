@@ -3,6 +3,7 @@
 -- KEYS  1 epoch key   2 counter
 -- ARGV  1 incarnation   2 sequence   3 total granted   4 parent_free   5 budget version   6 limit
 --       7 "1": may create the key (no message of this incarnation was ever acknowledged)
+--       8 until when the limit is this one, in ms; "": for good. From then on preflight.lua asks
 -- Replies: APPLIED seq chunk used | KEPT seq chunk used (an older message; this is what stands) | MISSING | RETIRED
 --          FENCED (flushed, or another epoch's: an acknowledgement would vouch for a counter that is gone)
 -- The total is cumulative, so a lost message is made good by the next. parent_free comes as it will be once a shrink to
@@ -27,4 +28,5 @@ if fresh then
   redis.call('HSET', KEYS[2], 'inc', ARGV[1], 'used', 0, 'held', 0)
 end
 redis.call('HSET', KEYS[2], 'seq', ARGV[2], 'chunk', chunk, 'pf', above, 'bv', ARGV[5], 'lim', ARGV[6])
+if ARGV[8] and ARGV[8] ~= '' then redis.call('HSET', KEYS[2], 'end', ARGV[8]) else redis.call('HDEL', KEYS[2], 'end') end
 return {'APPLIED', tonumber(ARGV[2]), chunk, used}

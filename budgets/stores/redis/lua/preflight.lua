@@ -45,7 +45,7 @@ for i = 1, count do
     rows[i] = {limit - used - need, limit, fits and 1 or 0}
     if kind == 'm' and not fits and not refused then refused = {i, limit - used, limit, limit - used} end
   else
-    local c = redis.call('HMGET', KEYS[4 + i], 'chunk', 'used', 'held', 'pf', 'bv', 'inc', 'lim', 'gone')
+    local c = redis.call('HMGET', KEYS[4 + i], 'chunk', 'used', 'held', 'pf', 'bv', 'inc', 'lim', 'gone', 'end')
     if c[8] or not c[1] then
       lack(i, 0, 0)
       incarnations[i], rows[i] = '0', {0, 0, 2}
@@ -57,7 +57,8 @@ for i = 1, count do
       incarnations[i] = c[6]
       rows[i] = {free + above - need, limit, fits and 1 or 0}
       if tonumber(c[5]) > tonumber(ARGV[at + 2]) then return {'STALE_POLICY', '0'} end
-      if c[5] ~= ARGV[at + 2] then
+      -- A limit that has fallen by itself since is as stale as one of an older version.
+      if c[5] ~= ARGV[at + 2] or (c[9] and now >= tonumber(c[9])) then
         lack(i, tonumber(c[1]), tonumber(c[2]))
         rows[i][3] = 2
       elseif kind == 'b' and not fits then
