@@ -118,6 +118,10 @@ MAKES: dict[str, list[Body]] = {
     "updateStripe": [],
     "disconnectStripe": [],
     "setUpStripe": [],
+    "buyPlan": [],
+    "openPlanPortal": [],
+    "previewPlan": [],
+    "changePlan": [],
     "createStripeLink": [],
 }
 """Routes without an id in their path that change something, and bodies in which they might take another's id."""
