@@ -119,6 +119,10 @@ MAKES: dict[str, list[Body]] = {
     "updateStripe": [],
     "disconnectStripe": [],
     "setUpStripe": [],
+    "buyPlan": [],
+    "openPlanPortal": [],
+    "previewPlan": [],
+    "changePlan": [],
     "createStripeLink": [],
     "createWallet": [],
 }

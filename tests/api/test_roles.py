@@ -56,6 +56,7 @@ RIGHTS = {
     "alert-emails": Rights(EVERYBODY, DECIDERS),
     "webhook-endpoints": Rights(EVERYBODY, DECIDERS),
     "deliveries": Rights(EVERYBODY, DECIDERS),
+    "account": Rights(EVERYBODY, MONEY),
     "stripe": Rights(EVERYBODY, MONEY),
     "stripe-links": Rights(EVERYBODY, MONEY),
     "measurements": Rights(EVERYBODY, MONEY),

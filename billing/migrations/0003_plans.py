@@ -36,7 +36,7 @@ MELTED = "DROP FUNCTION nb_plan_report_frozen() CASCADE;"
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("billing", "0010_stripe"),
+        ("billing", "0002_stripe"),
         ("tenants", "0003_calls_refused"),
     ]
 

@@ -63,7 +63,7 @@ UNDO = "DROP FUNCTION nb_journal_adds_up() CASCADE; DROP FUNCTION nb_journal_fro
 class Migration(migrations.Migration):
     dependencies = [
         ("budgets", "0017_wallets"),
-        ("billing", "0030_plans"),
+        ("billing", "0003_plans"),
         ("tenants", "0002_management_api"),
     ]
 

@@ -1,0 +1,369 @@
+"""Tenants and their customers through months: they use, settle late, change cards; Stripe and workers fail meanwhile.
+
+A day is: what was used, what came late, what changed; then the workers' round, in which requests fail, answers are
+lost and workers die; then Stripe's webhooks, in any order and some twice. One clock is noburn's and the double's.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from types import ModuleType
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from billing.domain.pushing import LAG
+from billing.domain.rate_card_reading import read_terms
+from billing.models import CreditNote, Measurement, RateCard, StripeAccount, StripeInvoice
+from billing.services import credit_notes, freezing, pushing, stripe_inbox
+from billing.services.rate_cards import NewVersion, append_version, assign_card, create_rate_card
+from tests.billing.book import Book
+from tests.billing.push.test_kills import dies
+from tests.billing.push.till import DAY, EARLIER, HOUR, Till
+from tests.billing.year.truth import Call, Truth, month_start
+from tests.doubles.stripe import StripeDouble
+
+MINUTE = timedelta(minutes=1)
+FAULTS = (
+    "error_before", "error_after", "drop_before", "drop_after", "hang_before", "hang_after", "rate_limit", "lock",
+)  # fmt: skip
+HANG_SECONDS = 0.02
+STEPS = {
+    "frozen": freezing,
+    "marked": pushing,
+    "answered": pushing,
+    "written": pushing,
+    "handler done": stripe_inbox,
+}
+DEATHS = (("freeze", "frozen"), ("push", "marked"), ("push", "answered"), ("push", "written"))
+ROUNDS_MAX = 40
+
+
+class Death(BaseException):
+    """A worker's end in the midst of its work: nothing catches it."""
+
+
+@dataclass
+class Chances:
+    """How much of everything a day brings; of a hundred."""
+
+    call: int = 60
+    presumed: int = 8
+    late: int = 10
+    reprice: int = 15
+    card: int = 4
+    credit: int = 3
+    fault: int = 35
+    death: int = 12
+    """In this process: the worker's code ends at a step."""
+
+
+@dataclass
+class Life:
+    """Some tenants' year. Up to `kills` times a worker's process is killed for real, at one step after another."""
+
+    owner: psycopg.Connection[Any]
+    tenants: list[UUID]
+    double: StripeDouble
+    starts_at: datetime
+    customers: int
+    seed: int
+    kills: int = 0
+    chances: Chances = field(default_factory=Chances)
+    truth: Truth = field(default_factory=Truth)
+    happened: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.chance = random.Random(self.seed)  # A life must be repeatable, not secret.
+        self.now = self.starts_at
+        self.double.reset(self.starts_at)
+        self.double.settings(signed_at="clock")
+        self.tills = [Till(Book(self.owner, tenant), self.double) for tenant in self.tenants]
+        self.cards: dict[UUID, RateCard] = {}
+        self.deaths = list(DEATHS)
+        self.presumed: list[UUID] = []
+        for till in self.tills:
+            self._open(till)
+
+    # --- set-up -----------------------------------------------------------------------------------------
+
+    def _open(self, till: Till) -> None:
+        till.now = self.now
+        markup = self.chance.randrange(0, 80, 5)
+        self.cards[till.tenant_id] = self._card(till, markup)
+        assign_card(
+            tenant_id=till.tenant_id,
+            card_id=self.cards[till.tenant_id].pk,
+            customers=None,
+            effective_from=EARLIER - 400 * DAY,
+            actor="test",
+            now=EARLIER - 400 * DAY,
+        )
+        self.truth.default[till.tenant_id].append((EARLIER - 400 * DAY, markup))
+        till.hook()
+        till.connect()
+        till.set_up()
+        for name in self.names:
+            # With a card: a subscription that nobody pays for ends, and with it what is invoiced.
+            customer = till.link(name).stripe_customer
+            client = self.double.client(till.key)
+            method = client.v1.payment_methods.attach("pm_card_visa", {"customer": customer})
+            client.v1.customers.update(customer, {"invoice_settings": {"default_payment_method": method.id}})
+
+    def _card(self, till: Till, markup: int) -> RateCard:
+        made, _ = create_rate_card(
+            tenant_id=till.tenant_id,
+            name=f"card {len(self.cards)}-{self.chance.getrandbits(48):x}",
+            version=NewVersion(terms=read_terms({"markup_percent": str(markup)})),
+            actor="test",
+            now=EARLIER - 400 * DAY,
+        )
+        return made
+
+    @property
+    def names(self) -> list[str]:
+        """The customers of each tenant."""
+        return [f"customer-{at}" for at in range(self.customers)]
+
+    def dice(self, of_a_hundred: int) -> bool:
+        """Whether something happens."""
+        return self.chance.randrange(100) < of_a_hundred
+
+    # --- a day ------------------------------------------------------------------------------------------
+
+    def live(self, days: int, *, quiet: bool = False) -> None:
+        """Lives so many days; quiet ones bring nothing new."""
+        for _ in range(days):
+            self._day(quiet)
+
+    def _day(self, quiet: bool) -> None:
+        midnight = self.now.replace(hour=0, minute=0, second=0, microsecond=0) + DAY
+        for till in self.tills:
+            if not quiet:
+                self._use(till, midnight - DAY)
+                self._change(till, midnight)
+        if not quiet:
+            self._misfortune()
+        # The last hour of the day is closed; an invoice that renews at midnight is still a draft.
+        self._to(midnight + LAG + MINUTE)
+        self._work()
+        self._to(midnight + 3 * HOUR)
+        self._work()
+        self._hear()
+
+    def _to(self, at: datetime) -> None:
+        self.double.move(at)
+        self.now = at
+        for till in self.tills:
+            till.now = at
+
+    def _use(self, till: Till, day: datetime) -> None:
+        for name in self.names:
+            customer = (till.tenant_id, name)
+            while self.dice(self.chances.call):
+                self._call(till, name, day + timedelta(seconds=self.chance.randrange(86_400)))
+            if self.dice(self.chances.late):
+                # A client that was away for days tells now what it used then.
+                self._call(
+                    till,
+                    name,
+                    max(self.starts_at + HOUR, day - timedelta(hours=self.chance.randrange(24 * 20))),
+                )
+                self.happened["late"] += 1
+            if self.dice(self.chances.reprice):
+                self._reprice(till, customer)
+        for hold in [each for each in self.presumed if self.truth.calls[each].customer[0] == till.tenant_id]:
+            if self.dice(10):
+                self._correct(till, hold)
+
+    def _cost(self) -> int:
+        return self.chance.choice(
+            (100, 900, 12_300, 456_700, 89_012_300, 1_234_567_800)
+        ) * self.chance.randrange(1, 9)
+
+    def _call(self, till: Till, name: str, at: datetime) -> None:
+        cost, presumed = self._cost(), self.dice(self.chances.presumed)
+        hold = till.book.call(name, at, cost_nano=cost, state="presumed" if presumed else "settled")
+        self.truth.calls[hold] = Call((till.tenant_id, name), at, cost, settled=not presumed)
+        if presumed:
+            self.presumed.append(hold)
+        self.happened["presumed" if presumed else "calls"] += 1
+
+    def _correct(self, till: Till, hold: UUID) -> None:
+        """What was presumed is settled after all, at another cost, or was never made."""
+        self.presumed.remove(hold)
+        call = self.truth.calls[hold]
+        if self.dice(25):
+            till.book.call(call.customer[1], call.placed_at, state="voided", hold=hold)
+            call.cost_nano = 0
+        else:
+            call.cost_nano, call.settled = self._cost(), True
+            till.book.call(call.customer[1], call.placed_at, cost_nano=call.cost_nano, hold=hold)
+        self.happened["corrected"] += 1
+
+    def _reprice(self, till: Till, customer: tuple[UUID, str]) -> None:
+        """A re-rating of an earlier call, dearer or cheaper, as an entry with the difference."""
+        settled = self.truth.settled([customer])
+        if not settled:
+            return
+        hold = self.chance.choice(settled[-40:])
+        call, cost = self.truth.calls[hold], self._cost()
+        self.owner.execute(
+            """INSERT INTO ledger_entries (hold_id, placed_month, revision, tenant_id, kind, placed_at, api_key, project,
+                customer, end_user, run, plan, tags, provider, model, reported_model, price_id, cost_origin, cost_nano,
+                tokens, requests, counters, deltas, rerating_id)
+            SELECT hold_id, placed_month, revision + 1, tenant_id, 'rerated', placed_at, api_key, project, customer,
+                end_user, run, plan, tags, provider, model, reported_model, price_id, cost_origin, %s, 0, 0,
+                '{}', '{}', gen_random_uuid()
+            FROM ledger_entries WHERE hold_id = %s ORDER BY revision DESC LIMIT 1""",
+            [cost - call.cost_nano, hold],
+        )
+        call.cost_nano = cost
+        self.happened["re-rated"] += 1
+
+    def _change(self, till: Till, midnight: datetime) -> None:
+        if self.dice(self.chances.card):
+            markup = self.chance.randrange(0, 80, 5)
+            append_version(
+                tenant_id=till.tenant_id,
+                card_id=self.cards[till.tenant_id].pk,
+                version=NewVersion(
+                    terms=read_terms({"markup_percent": str(markup)}), effective_from=midnight + DAY
+                ),
+                actor="test",
+                now=midnight,
+            )
+            self.truth.default[till.tenant_id].append((midnight + DAY, markup))
+            self.happened["card version"] += 1
+        if self.dice(self.chances.card):
+            # A customer goes over to a plan with a card of its own.
+            name, markup = self.chance.choice(self.names), self.chance.randrange(0, 80, 5)
+            assign_card(
+                tenant_id=till.tenant_id,
+                card_id=self._card(till, markup).pk,
+                customers=[name],
+                effective_from=midnight + DAY,
+                actor="test",
+                now=midnight,
+            )
+            self.truth.own[(till.tenant_id, name)].append((midnight + DAY, markup))
+            self.happened["own card"] += 1
+        if self.dice(self.chances.credit):
+            self._credit(till)
+
+    def _credit(self, till: Till) -> None:
+        paid = StripeInvoice.objects.filter(tenant_id=till.tenant_id, status="paid", total__gt=200)
+        invoice = paid.order_by("?").first()
+        if invoice is None or CreditNote.objects.filter(invoice=invoice).exists():
+            return
+        credit_notes.credit(
+            tenant_id=till.tenant_id,
+            invoice_id=invoice.pk,
+            wanted=credit_notes.NewCreditNote(
+                amount=self.chance.randrange(1, 100), reason="product_unsatisfactory", refund=self.dice(50)
+            ),
+            actor="user:alice",
+            now=self.now,
+        )
+        self.happened["credit note"] += 1
+
+    # --- work and what disturbs it ----------------------------------------------------------------------
+
+    def _misfortune(self) -> None:
+        if self.dice(self.chances.fault):
+            kind = self.chance.choice(FAULTS)
+            self.double.fault(
+                kind, path="meter_events", times=self.chance.randrange(1, 6), seconds=HANG_SECONDS
+            )
+            self.happened[kind] += 1
+
+    def outage(self, hours: int) -> None:
+        """Stripe is away for so long, by the clock. What was under way arrived, and nobody heard."""
+        self.double.fault("drop_after", path="meter_events", times=3)
+        self.double.fault("dark", hours=hours)
+        self.happened["outage"] += 1
+
+    def _work(self) -> None:
+        """What workers do in a round: again and again, since what fails waits, and the clock goes on meanwhile."""
+        for till in self.tills:
+            till.book.roll()
+            if self.kills and self.dice(10):
+                self._kill(till)
+        for _ in range(ROUNDS_MAX):
+            step = self.chance.choice([*STEPS]) if self.dice(self.chances.death) else None
+            try:
+                with Dying(step, self.chance.randrange(1, 4)):
+                    if not self._round():
+                        break
+            except Death:
+                self.happened[f"died {step}"] += 1
+            self._to(self.now + 2 * MINUTE)
+        StripeAccount.objects.update(paused_until=None)
+
+    def _round(self) -> int:
+        StripeAccount.objects.update(bucket_tokens=1_000)
+        done = credit_notes.issue_due(now=self.now)
+        done += freezing.freeze_due(now=self.now)
+        done += pushing.push_batch(now=self.now, chance=lambda: 0.5)
+        return done
+
+    def _kill(self, till: Till) -> None:
+        """A process of its own does a worker's work, and is killed at the next step in turn."""
+        work, step = self.deaths[0]
+        if work == "push":
+            till.freeze()
+            due = Measurement.objects.filter(
+                tenant_id=till.tenant_id, state="pending", next_attempt_at__lte=self.now
+            )
+            if not due.exists():
+                return
+        dies(till, work, step)
+        self.deaths.append(self.deaths.pop(0))
+        self.kills -= 1
+        self.happened[f"killed {step}"] += 1
+        self._to(self.now + 2 * MINUTE)
+
+    def _hear(self) -> None:
+        """Takes in what the double sends, shuffled, some of it twice."""
+        for _ in range(ROUNDS_MAX):
+            sent = self.double.deliveries(order="shuffled", duplicates=self.chance.choice((1, 1, 2)))
+            if not sent:
+                return
+            by_account = {self.double.account(till.key): till for till in self.tills}
+            for each in sent:
+                by_account[each["account"]].receive(each)
+            while stripe_inbox.handle_batch(now=self.now, chance=lambda: 0.5):
+                continue
+
+    def quiet_end(self) -> None:
+        """The rest of the month without news, and the first days of the next: what came late is carried and invoiced."""
+        self.double.heal()
+        self.chances = Chances(fault=0, death=0)
+        self.live((month_start(month_start(self.now) + 40 * DAY) - self.now).days + 2, quiet=True)
+
+
+class Dying:
+    """Within it a worker's code comes to a step so often, and ends there."""
+
+    def __init__(self, step: str | None, times: int) -> None:
+        self.step, self.left = step, times
+        self._kept: list[tuple[ModuleType, Any]] = []
+
+    def _reached(self, name: str) -> None:
+        self.left -= name == self.step
+        if name == self.step and self.left <= 0:
+            self.left = 1_000_000
+            raise Death(name)
+
+    def __enter__(self) -> None:
+        for module in {id(each): each for each in STEPS.values()}.values():
+            self._kept.append((module, module.reached))  # type: ignore[attr-defined]
+            module.reached = self._reached  # type: ignore[attr-defined]
+
+    def __exit__(self, *_: object) -> None:
+        for module, before in self._kept:
+            module.reached = before  # type: ignore[attr-defined]
