@@ -31,7 +31,7 @@ PAGES = sorted(path.stem for path in RUNBOOKS.glob("*.md") if path.stem != "READ
 FENCE = re.compile(r"^ *```\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 SERVICE_SECONDS = 60.0
 START_SECONDS = 300.0
-FAST = ("redis-lost", "drift", "redis-planned")
+FAST = ("redis-lost", "drift")
 
 
 def commands(page: str) -> list[str]:
