@@ -162,6 +162,7 @@ def kill(*pids: int | None) -> None:
 def noburn() -> Iterator[Installation]:
     with pytest.MonkeyPatch.context() as patch, Stage() as stage:
         patch.setattr("demo.processes.START_SECONDS", START_SECONDS)
+        patch.setattr("demo.processes.COMMAND_SECONDS", START_SECONDS)
         # Other tests do without fsync; a PostgreSQL that is killed would lose what it acknowledged.
         stage._environment["NOBURN_DURABLE"] = "1"
         stage.start_noburn()

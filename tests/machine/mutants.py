@@ -257,7 +257,7 @@ AROUND: Final = {
 """Mutants of what the code relies on: a life is told to go so."""
 
 WITHOUT_EFFECT: Final = {
-    "retire_before_marking": "the controller retires only while its epoch is `closing`, which already stops grants, publishing"
+    "retire_before_marking": "the controller retires only while its epoch is `closing`, which stops grants, publishing"
     " and the live branch; a shrink acknowledged in between gives back what the answer then does not",
 }
 """Mutants that could be run and would change nothing, and why."""
