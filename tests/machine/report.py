@@ -14,6 +14,7 @@ from typing import Any
 
 from tests.machine.mutants import AROUND, MODEL_ALONE, REAL, WITHOUT_EFFECT
 from tests.simulator.mutants import MUTANTS
+from tests.support.pages import with_part
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 RUNS, PAGE = DOCS / "mutants.jsonl", DOCS / "mutants.md"
@@ -68,9 +69,7 @@ def tables(found: list[dict[str, Any]]) -> str:
 
 def page(text: str, made: str) -> str:
     """The page with its tables made anew."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{made}\n\n{END}{after}"
+    return with_part(text, made, begin=BEGIN, end=END)
 
 
 if __name__ == "__main__":
