@@ -123,7 +123,7 @@ class Life:
 
     def place(self, chance: random.Random) -> None:
         """A call, or a question about one."""
-        if not self._serves() and chance.random() < 0.5:
+        if not self._serves() and chance.random() < DAYS[self.days].get("served soon", 0.5):
             # Controllers look twice a second, so most calls come later than the controller.
             self.recover(chance)
             self.mirror.read()
@@ -556,7 +556,22 @@ DAYS: Final[dict[str, dict[str, float]]] = {
         "edit": 2,
         "acks lost": 0.6,
     },
-    "closes": {"close_epoch": 5, "deliver": 2, "cut_off": 3, "write_off": 2, "recover": 0.5},
+    "closes": {
+        "close_epoch": 5,
+        "deliver": 2,
+        "cut_off": 3,
+        "write_off": 2,
+        "recover": 0.5,
+        "served soon": 0.15,
+    },
+    "overruns": {
+        "resolve": 2,
+        "edit": 2,
+        "flush": 0.2,
+        "cut_off": 0.2,
+        "restart": 0.2,
+        "close_epoch": 0.2,
+    },
     "late": {"expire": 4, "sweep": 2, "deliver": 2, "flush": 0.3, "cut_off": 0.3, "restart": 0.3},
 }
 """Kinds of bad days: how many times as often something happens then."""

@@ -114,13 +114,13 @@ NEEDED_ON: Final = {
             "load_increments",
             "no_seq_compare",
             "old_ack_counts",
-            "parent_free_negative_ignored",
             "shrink_before_ack",
             "shrink_bites_twice",
             "version_without_limit",
         ),
         "edits",
     ),
+    "parent_free_negative_ignored": "overruns",
     **dict.fromkeys(("apply_without_hold", "late_settle_adds", "replay_carries_latest"), "late"),
 }
 """Kinds of days on which the rule that a mutant alters is needed; the others die on any."""
