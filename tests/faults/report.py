@@ -11,6 +11,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from tests.support.pages import with_part
+
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 RUNS, PAGE = DOCS / "reliability.jsonl", DOCS / "reliability.md"
 BEGIN, END = "<!-- made by tests/faults/report.py from here -->", "<!-- to here -->"
@@ -88,9 +90,7 @@ def tables(found: list[dict[str, Any]]) -> str:
 
 def page(text: str, made: str) -> str:
     """The page with its tables made anew."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{made}\n\n{END}{after}"
+    return with_part(text, made, begin=BEGIN, end=END)
 
 
 if __name__ == "__main__":

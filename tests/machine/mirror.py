@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 import redis
@@ -25,6 +25,27 @@ Key = Any
 
 FIELDS = ("inc", "seq", "bv", "chunk", "used", "held", "pf", "gone")
 FOREVER = 1 << 60
+
+_EPOCHS = """SELECT epoch_id, state, floor(extract(epoch FROM valid_until) * 1000)::bigint FROM epochs
+    WHERE shard = %s AND (closed_at IS NULL OR closed_at >= %s) ORDER BY created_at"""
+_COUNTERS = """SELECT c.counter_id, c.budget_id, c.subject, c.limit_amount, c.budget_version, c.spent, c.opening,
+        nb_limit(b, c.subject, now()) FROM counters c
+    JOIN budgets_budget b ON b.tenant_id = c.tenant_id AND b.id = c.budget_id WHERE c.tenant_id = %s
+    ORDER BY c.counter_id"""
+_GRANTS = """SELECT g.counter_id, g.epoch_id, g.incarnation, g.state, g.authority, g.granted, g.seq, g.acked_seq,
+        g.clamped, g.answered_at IS NOT NULL FROM grants g JOIN epochs e USING (epoch_id) WHERE g.tenant_id = %s
+    ORDER BY g.counter_id, e.created_at, g.incarnation"""
+_RESOLUTIONS = """SELECT hold_id, state, posted, first, live, revision FROM hold_resolutions
+    WHERE tenant_id = %s AND state <> 'written_off'"""
+
+
+class Standing(NamedTuple):
+    """What was so at one reading: the epoch key, each key's incarnation and sequence, lost rows' grants, holds."""
+
+    epoch_key: tuple[int, int] | None
+    keys: dict[tuple[int, Key], list[int]]
+    lost: dict[int, int]
+    holds: set[UUID]
 
 
 class _Postgres:
@@ -68,6 +89,8 @@ class Mirror:
         self._incs: dict[tuple[UUID, int, int], int] = {}
         self._keys: dict[UUID, Key] = {}
         self._lost: set[int] = set()
+        self.hurt: set[int] = set()
+        """Epochs whose Redis lost something."""
 
     @property
     def now(self) -> int:
@@ -82,6 +105,10 @@ class Mirror:
         """Every counter of a life is of its present window."""
         return str(key[2])
 
+    def epoch_of(self, number: int) -> UUID:
+        """The id of an epoch that is known by its number."""
+        return next(epoch for epoch, known in self._epochs.items() if known == number)
+
     def inc_of(self, counter: UUID, epoch: UUID, incarnation: int) -> int:
         """The simulator numbers incarnations over all counters and epochs."""
         name = (counter, self._epochs[epoch], incarnation)
@@ -93,29 +120,30 @@ class Mirror:
         self._read_redis()
         for hold in self._placed():
             self._take(hold)
-        for hold in self.truth.holds.values():
-            if hold.state is HoldState.PLACED:
-                body = self.real[hold.id].body
-                keys = Keys(shard=self.account.shard, epoch_id=body.epoch_id)
-                expires = self.bytes.hmget(keys.hold(body.hold_id), "id", "ex")
-                if expires[0] == str(body.hold_id).encode():
-                    hold.expires_at = int(expires[1])
         self.truth.check(list(self.pg.counters))
         self._recorded()
+        self._read_together()
         for key, counter in self.pg.counters.items():
             for row in counter.rows.values():
                 if row.state == "lost" and row.inc not in self._lost:
                     self._lost.add(row.inc)
                     self.truth.on_lost(key, row)
+                    if not row.acked:
+                        self.truth.fail(
+                            "an incarnation was given up that was never there", key=key, inc=row.inc
+                        )
+                self._returned(key, row)
 
     def _read_postgres(self) -> None:
-        sql, pg, tenant = self.world.sql, self.pg, self.account.tenant_id
-        epochs = sql(
-            """SELECT epoch_id, state, floor(extract(epoch FROM valid_until) * 1000)::bigint FROM epochs
-            WHERE shard = %s AND (closed_at IS NULL OR closed_at >= %s) ORDER BY created_at""",
-            self.account.shard,
-            self._since,
-        )
+        pg, tenant = self.pg, self.account.tenant_id
+        owner = self.world.owner
+        with owner.pipeline():
+            # Sent at once: a life waits for PostgreSQL often enough.
+            answers = [
+                owner.execute(_EPOCHS, (self.account.shard, self._since)),
+                *(owner.execute(text, (tenant,)) for text in (_COUNTERS, _GRANTS, _RESOLUTIONS)),
+            ]
+        epochs, counters, grants, resolutions = (answer.fetchall() for answer in answers)
         pg.epochs = []
         for number, (epoch_id, state, until) in enumerate(epochs):
             self._epochs[epoch_id] = number
@@ -123,72 +151,76 @@ class Mirror:
             epoch.state = state
             pg.epochs.append(epoch)
         pg.counters = {}
-        for counter_id, budget, subject, limit, spent, opening, ceiling in sql(
-            """SELECT c.counter_id, c.budget_id, c.subject, c.limit_amount, c.spent, c.opening,
-                nb_limit(b, c.subject, now()) FROM counters c
-            JOIN budgets_budget b ON b.tenant_id = c.tenant_id AND b.id = c.budget_id WHERE c.tenant_id = %s
-            ORDER BY c.counter_id""",
-            tenant,
-        ):
+        for counter_id, budget, subject, limit, version, spent, opening, ceiling in counters:
             key = self._keys.setdefault(counter_id, (str(budget), subject, counter_id.hex))
-            counter = pg.counters[key] = Counter(limit, 0, opening)
+            counter = pg.counters[key] = Counter(limit, version, opening)
             counter.spent = spent
             self.truth.limit_max[key] = max(self.truth.limit_max.get(key, 0), limit, ceiling)
-        for counter_id, epoch_id, incarnation, state, authority, granted, seq, acked, clamped in sql(
-            """SELECT g.counter_id, g.epoch_id, g.incarnation, g.state, g.authority, g.granted, g.seq, g.acked_seq,
-                g.clamped FROM grants g JOIN epochs e USING (epoch_id) WHERE g.tenant_id = %s
-            ORDER BY g.counter_id, e.created_at, g.incarnation""",
-            tenant,
-        ):
+        for counter_id, epoch_id, incarnation, state, authority, granted, seq, acked, clamped, told in grants:
             row = Row(self._epochs[epoch_id], self.inc_of(counter_id, epoch_id, incarnation))
             row.state, row.authority, row.granted, row.seq = state, authority, granted, seq
-            row.acked, row.clamped = acked, clamped
+            row.acked, row.clamped, row.confirmed = acked, clamped, told
             counter = pg.counters[self._keys[counter_id]]
             counter.rows[row.inc] = row
             counter.authority += authority
         pg.resolutions = {}
         self.revisions = {}
-        for hold_id, state, posted, first, live, revision in sql(
-            """SELECT hold_id, state, posted, first, live, revision FROM hold_resolutions
-            WHERE tenant_id = %s AND state <> 'written_off'""",
-            tenant,
-        ):
+        for hold_id, state, posted, first, live, revision in resolutions:
             found = Resolution(HoldState(state), tuple(posted), tuple(live))
             found.first = tuple(first)
             pg.resolutions[hold_id] = found
             self.revisions[hold_id] = revision
 
     def _read_redis(self) -> None:
-        seen, shard = self.redis, self.account.shard
-        client: Any = self.world.redis
-        seen.time = self.world.redis_ms()
+        """One question for all of it: most of a life's time would go into asking."""
+        seen, shard, ask = self.redis, self.account.shard, self.bytes.pipeline(transaction=False)
+        epochs = [
+            (epoch, number, Keys(shard=shard, epoch_id=epoch))
+            for epoch, number in list(self._epochs.items())[-2:]
+        ]
+        ask.time()
+        ask.hmget(epoch_key(shard), "id", "until")
+        for epoch_id, _, keys in epochs:
+            ask.script_exists(digests_of(epoch_id)["preflight"])
+            for counter_id in self._keys:
+                ask.hmget(keys.counter(counter_id), FIELDS)
+        answers = iter(ask.execute())
+        seconds, micros = next(answers)
+        seen.time = seconds * 1000 + micros // 1000
         seen.keys, seen.scripts, seen.epoch_key = {}, set(), None
-        by_hex = {epoch.hex: (epoch, number) for epoch, number in self._epochs.items()}
-        carried, until = client.hmget(epoch_key(shard), "id", "until")
+        carried, until = next(answers)
+        by_hex = {epoch.hex.encode(): number for epoch, number in self._epochs.items()}
         if carried in by_hex and until is not None:
-            seen.epoch_key = (by_hex[carried][1], int(until))
-        for epoch_id, number in list(self._epochs.items())[-2:]:
-            if all(client.script_exists(digests_of(epoch_id)["preflight"])):
+            seen.epoch_key = (by_hex[carried], int(until))
+        for epoch_id, number, _ in epochs:
+            if all(next(answers)):
                 seen.scripts.add(number)
-            keys = Keys(shard=shard, epoch_id=epoch_id)
             for counter_id, key in self._keys.items():
-                found = client.hmget(keys.counter(counter_id), FIELDS)
+                found = next(answers)
                 if found[0] is not None and found[-1] is None:
                     inc, *rest = (int(value) for value in found[:-1])
                     seen.keys[number, key] = [self.inc_of(counter_id, epoch_id, inc), *rest]
 
     def _placed(self) -> list[RealHold]:
-        """Holds that Redis has and nobody has seen yet: their answers may have been lost."""
+        """Holds that Redis has and nobody has seen yet: their answers may have been lost. Reads all expiries anew."""
         found = []
-        for epoch_id in list(self._epochs)[-2:]:
-            keys = Keys(shard=self.account.shard, epoch_id=epoch_id)
-            for name in self.bytes.zrange(keys.expiries, 0, -1):
-                at, ex, inc, body = self.bytes.hmget(name, "at", "ex", "inc", "body")
-                if body is None:
-                    continue
+        ask = self.bytes.pipeline(transaction=False)
+        epochs = [Keys(shard=self.account.shard, epoch_id=epoch) for epoch in list(self._epochs)[-2:]]
+        for keys in epochs:
+            ask.zrange(keys.expiries, 0, -1)
+        names = [name for names in ask.execute() for name in names]
+        for name in names:
+            ask.hmget(name, "id", "at", "ex", "inc", "body")
+        for hold_id, at, ex, inc, body in ask.execute():
+            if body is None:
+                continue
+            known = self.truth.holds.get(UUID(hold_id.decode()))
+            if known is None:
                 hold = hold_from(body=body, placed_ms=int(at), expires_ms=int(ex), incarnations=inc)
-                if hold.body.tenant_id == self.account.tenant_id and hold.body.hold_id not in self.real:
+                if hold.body.tenant_id == self.account.tenant_id:
                     found.append(hold)
+            elif known.state is HoldState.PLACED:
+                known.expires_at = int(ex)
         return found
 
     def _take(self, real: RealHold) -> None:
@@ -234,3 +266,58 @@ class Mirror:
             number, until = self.redis.epoch_key
             if until > self.pg.epochs[number].valid_until:
                 self.truth.fail("Redis was told a time that is not recorded", until=until)
+
+    def _read_together(self) -> None:
+        """A key's version is the one that was read together with its limit."""
+        last = self.pg.epochs[-1]
+        for key, counter in self.pg.counters.items():
+            row, found = counter.newest(last.id), self.redis.keys.get((last.id, key))
+            if row and found and found[:2] == [row.inc, row.seq] and found[2] != counter.bv:
+                self.truth.fail("a message carried another version than its limit's", key=key, redis=found)
+
+    def _returned(self, key: Key, row: Row) -> None:
+        """A planned close strands nothing but what open holds may cost, and what applies under way would have freed."""
+        if row.state != "retired" or not (row.confirmed and row.acked) or row.epoch in self.hurt:
+            return
+        drawn = 0
+        for hold in self.truth.holds.values():
+            if row.inc in hold.incs and row.inc not in hold.written:
+                at, found = hold.incs.index(row.inc), self.pg.resolutions.get(hold.id)
+                if found is None:
+                    drawn += hold.amounts[at]
+                elif found.live[at]:
+                    drawn += max(0, hold.amounts[at] - found.first[at])
+        if row.authority > drawn:
+            self.truth.fail("a planned close stranded what nobody drew", key=key, inc=row.inc, drawn=drawn)
+
+    def standing(self) -> Standing:
+        """What is compared with the next reading."""
+        lost = {
+            row.inc: row.granted
+            for counter in self.pg.counters.values()
+            for row in counter.rows.values()
+            if row.state == "lost"
+        }
+        return Standing(
+            self.redis.epoch_key, {k: found[:2] for k, found in self.redis.keys.items()}, lost, set(self.real)
+        )
+
+    def compare(self, before: Standing) -> None:
+        """What no message and no call may do, whatever it comes after."""
+        has = self.redis.epoch_key
+        for hold_id, real in self.real.items():
+            if hold_id not in before.holds and (has is None or has[0] != self._epochs[real.body.epoch_id]):
+                self.truth.fail("a hold was placed without its epoch's key", hold=hold_id, has=has)
+        for (epoch, key), found in self.redis.keys.items():
+            was = before.keys.get((epoch, key))
+            if was and was[0] == found[0] and was[1] > found[1]:
+                self.truth.fail("an older message replaced a newer one", key=key, was=was, found=found)
+            fenced = all(one is None or one[0] != epoch for one in (before.epoch_key, has))
+            if fenced and was != found[:2]:
+                self.truth.fail(
+                    "a message was applied without its epoch's key", key=key, was=was, found=found
+                )
+        for counter in self.pg.counters.values():
+            for row in counter.rows.values():
+                if before.lost.get(row.inc, row.granted) != row.granted:
+                    self.truth.fail("the grant of a lost row was changed", inc=row.inc)

@@ -175,16 +175,6 @@ REAL: Final[dict[str, Mutant]] = {
         "if c[3] == ARGV[1] and c[2] then return {'RETIRED', tonumber(c[2])} end",
         "if c[3] == ARGV[1] then return {'RETIRED', tonumber(c[2] or '0')} end",
     ),
-    "retire_before_marking": Mutant(
-        "python:budgets.services.recovery:Controller._retire",
-        (
-            ("await self._store.retire(shard, batch)\n", "pass\n"),
-            (
-                "await self._store.retired(answers)",
-                "await self._store.retire(shard, batch); await self._store.retired(answers)",
-            ),
-        ),
-    ),
     "grant_not_capped": _one(
         "sql:grant", "v_chunk := least(v_free, greatest(", "v_chunk := greatest(0, greatest("
     ),
@@ -265,6 +255,12 @@ AROUND: Final = {
     "scripts_loaded_by_anyone": "NOSCRIPT is answered by loading",
 }
 """Mutants of what the code relies on: a life is told to go so."""
+
+WITHOUT_EFFECT: Final = {
+    "retire_before_marking": "the controller retires only while its epoch is `closing`, which stops grants, publishing"
+    " and the live branch; a shrink acknowledged in between gives back what the answer then does not",
+}
+"""Mutants that could be run and would change nothing, and why."""
 
 MODEL_ALONE: Final = {
     "opening_repeated": "no text to alter: whoever finds an epoch that is opening replaces it, and keeps no other way",

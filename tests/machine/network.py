@@ -14,6 +14,9 @@ from budgets.stores.redis.connection import NoScript, RedisError, RedisUnavailab
 
 LOST, UNANSWERED, LATE, TWICE = 0.05, 0.10, 0.15, 0.20
 ACKS_LOST = 0.3
+HELD_UP = ("retired",)
+"""What a controller that is held up may say much later."""
+
 FLIGHT_MAX = 30
 
 Send = Callable[[], Awaitable[Any]]
@@ -29,9 +32,11 @@ class Network:
     def __init__(self, tag: str) -> None:
         self.tag = tag
         self.chance: random.Random | None = None
+        self.acks_lost = ACKS_LOST
         self.counts: Tally[str] = Tally()
-        self.flight: list[Send] = []
+        self.flight: list[tuple[str, Send]] = []
         self.steps_left: int | None = None
+        self.dies_before: str | None = None
         self.on_load: Callable[[list[str], list[Any]], None] = lambda *_: None
         self._stood_before: list[tuple[Any, str, Any]] = []
 
@@ -44,7 +49,7 @@ class Network:
         self._put(store, "ack", self._before_ack(store.ack))
         for name in ("replace", "opened", "closing", "retire", "retired", "live_grants"):
             if hasattr(store, name):
-                self._put(store, name, self._before_step(getattr(store, name)))
+                self._put(store, name, self._before_step(name, getattr(store, name)))
 
     def _put(self, owner: Any, name: str, stand_in: Any) -> None:
         self._stood_before.append((owner, name, vars(owner).get(name)))
@@ -76,7 +81,8 @@ class Network:
                 await really(sha, keys, args)
                 raise RedisUnavailable("answer lost")
             if fate < TWICE and len(self.flight) < FLIGHT_MAX:
-                self.flight.append(lambda: really(sha, keys, args))
+                creates = len(keys) == 2 and len(args) == 7 and args[6] == "1"
+                self.flight.append(("create" if creates else "script", lambda: really(sha, keys, args)))
                 if fate < LATE:
                     self.counts["messages late"] += 1
                     raise RedisUnavailable("late")
@@ -97,18 +103,25 @@ class Network:
 
     def _before_ack(self, really: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
         async def ack(acks: list[Any]) -> None:
-            if self.chance is not None and self.chance.random() < ACKS_LOST:
+            if self.chance is not None and self.chance.random() < self.acks_lost:
                 self.counts["acknowledgements late"] += 1
                 if len(self.flight) < FLIGHT_MAX:
-                    self.flight.append(lambda: really(acks))
+                    self.flight.append(("ack", lambda: really(acks)))
                 return
             await really(acks)
 
         return ack
 
-    def _before_step(self, really: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    def _before_step(self, name: str, really: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def step(*args: Any, **named: Any) -> Any:
-            self._step()
+            try:
+                if name == self.dies_before:
+                    raise Interrupted
+                self._step()
+            except Interrupted:
+                if name in HELD_UP and len(self.flight) < FLIGHT_MAX:
+                    self.flight.append(("step", lambda: really(*args, **named)))
+                raise
             answer = await really(*args, **named)
             self._step()
             return answer
@@ -121,9 +134,16 @@ class Network:
             if self.steps_left < 0:
                 raise Interrupted
 
+    async def deliver_steps(self) -> None:
+        """Lets controllers that were held up go on."""
+        steps = [send for what, send in self.flight if what == "step"]
+        self.flight = [(what, send) for what, send in self.flight if what != "step"]
+        for send in steps:
+            await send()
+
     async def deliver(self, chance: random.Random) -> None:
         """Lets one late message arrive."""
-        send = self.flight.pop(chance.randrange(len(self.flight)))
+        _, send = self.flight.pop(chance.randrange(len(self.flight)))
         try:
             await send()
         except (NoScript, RedisError, RedisUnavailable):

@@ -19,7 +19,7 @@ from noburn.runtime.home import Home
 from noburn.runtime.locks import FileLock
 from noburn.runtime.servers import NAMES
 
-DEATH_SECONDS = 20.0
+DEATH_SECONDS = 120.0
 
 
 @pytest.fixture

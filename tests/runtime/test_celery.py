@@ -21,7 +21,7 @@ from noburn.runtime.embedded import ROOT
 from noburn.runtime.workers import STATEMENT_SECONDS, WORKERS, limit_of, worker_argv
 from tests.support.world import Account, World
 
-WAIT_SECONDS = 45
+WAIT_SECONDS = 240
 
 
 @pytest.fixture(scope="module")

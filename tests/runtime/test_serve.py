@@ -19,8 +19,8 @@ from noburn.runtime.embedded import ROOT, server_pid
 from noburn.runtime.home import Home
 from tests.runtime.conftest import wait_for_death, wait_until_stopped
 
-END_SECONDS = 30
-READY_SECONDS = 60
+END_SECONDS = 120
+READY_SECONDS = 300
 
 
 class Served:
