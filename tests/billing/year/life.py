@@ -366,4 +366,4 @@ class Dying:
 
     def __exit__(self, *_: object) -> None:
         for module, before in self._kept:
-            module.reached = before  # type: ignore[attr-defined]
+            module.reached = before  # type: ignore[attr-defined,unused-ignore]
