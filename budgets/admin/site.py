@@ -78,6 +78,9 @@ TOPICS: tuple[tuple[str, tuple[Item, ...]], ...] = (
             ("Invoices", "receipt", "billing.stripeinvoice"),
             ("Credit notes", "undo", "billing.creditnote"),
             ("Reconciliation", "balance", "billing.reconciliation"),
+        ),
+    ),
+    (
         "Billing",
         (
             ("Rate cards", "request_quote", "billing.ratecard"),
