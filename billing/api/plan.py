@@ -132,8 +132,8 @@ class PreviewOut(serializers.Serializer[Any]):
     lines = PreviewLine(many=True)
 
 
-def _usd(cents: int) -> str:
-    return to_usd(cents * NANO_PER_CENT)
+def _nano(cents: int) -> int:
+    return cents * NANO_PER_CENT
 
 
 def _offer(offer: Offer) -> dict[str, Any]:
@@ -142,8 +142,8 @@ def _offer(offer: Offer) -> dict[str, Any]:
         "plan": offer.code,
         "name": offer.name,
         "requests_included": offer.requests,
-        "monthly_usd": _usd(offer.base_cents),
-        "overage_usd_per_thousand": None if beyond is None else to_usd(int(beyond * 1000 * NANO_PER_CENT)),
+        "monthly_usd": _nano(offer.base_cents),
+        "overage_usd_per_thousand": None if beyond is None else int(beyond * 1000 * NANO_PER_CENT),
     }
 
 
@@ -165,7 +165,7 @@ def standing(account: PlanAccount | None, now: datetime) -> dict[str, Any]:
             "status": UNLIMITED,
             "requests": 0,
             "requests_forecast": 0,
-            "overage_usd": "0",
+            "overage_usd": 0,
             "offers": [],
         }
     offer, (starts_at, ends_at) = offer_of(account, now), period_of(account, now)
@@ -182,7 +182,7 @@ def standing(account: PlanAccount | None, now: datetime) -> dict[str, Any]:
         "requests_included": offer.requests,
         "requests_refused_from": offer.refused_from,
         "requests_forecast": forecast(count, starts_at, ends_at, now),
-        "overage_usd": _usd(offer.overage(count)),
+        "overage_usd": _nano(offer.overage(count)),
         "refused_until": account.refused_until
         if account.refused_until and account.refused_until > now
         else None,
@@ -313,8 +313,8 @@ class OwnPlan(TenantView[PlanAccount]):
         """Says what a change to another paid plan would cost at once, by Stripe's own arithmetic."""
         wanted = self.read(PlanWanted)
         found = plan_changes.preview(tenant_id=self.tenant_id, plan=wanted["plan"], now=self.now)
-        lines = [{"description": text, "amount_usd": _usd(cents)} for text, cents in found.lines]
-        return Response({"due_usd": _usd(found.due_cents), "lines": lines})
+        lines = [{"description": text, "amount_usd": to_usd(_nano(cents))} for text, cents in found.lines]
+        return Response({"due_usd": to_usd(_nano(found.due_cents)), "lines": lines})
 
     @extend_schema(
         operation_id="changePlan",

@@ -79,3 +79,15 @@ class TestPlan:
         assert (body["plan"], body["requests_included"], body["offers"]) == ("self_hosted", None, [])
         answer = api.post("/v1/account/plan/checkout", {"plan": "team", **PAGES})
         assert answer.status == 400
+
+    def test_previews_and_makes_a_change(self, api: Api, seller: Seller) -> None:
+        seller.buy("team")
+        # In a trial nothing was paid, so nothing is given back.
+        seller.later(days=14, hours=2)
+        seller.events()
+        told = api.post("/v1/account/plan/preview", {"plan": "scale"})
+        assert told.status == 200, told.body
+        assert told.body["lines"]
+        changed = api.post("/v1/account/plan/change", {"plan": "scale"})
+        assert changed.status == 200, changed.body
+        assert (changed.body["plan"], changed.body["status"]) == ("scale", "active")

@@ -361,9 +361,9 @@ class Dying:
 
     def __enter__(self) -> None:
         for module in {id(each): each for each in STEPS.values()}.values():
-            self._kept.append((module, module.reached))  # type: ignore[attr-defined]
+            self._kept.append((module, module.reached))
             module.reached = self._reached  # type: ignore[attr-defined]
 
     def __exit__(self, *_: object) -> None:
         for module, before in self._kept:
-            module.reached = before  # type: ignore[attr-defined]
+            module.reached = before  # type: ignore[attr-defined,unused-ignore]
