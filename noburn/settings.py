@@ -309,7 +309,7 @@ NOBURN_ALLOW_PRIVATE_WEBHOOKS: bool = env.bool("NOBURN_ALLOW_PRIVATE_WEBHOOKS", 
 # Of the platform's own account: tenants may then connect theirs (Connect) instead of giving a key.
 STRIPE_PLATFORM_KEY: str = env.str("STRIPE_PLATFORM_KEY", default="")
 STRIPE_PLATFORM_WEBHOOK_SECRET: str = env.str("STRIPE_PLATFORM_WEBHOOK_SECRET", default="")
-STRIPE_API_BASE: str = env.str("STRIPE_API_BASE", default="").rstrip("/")
+STRIPE_API_BASE: str = env.str("STRIPE_API_BASE", default="")
 # "hosted": tenants have plans of noburn's own, with their limits. Otherwise nothing is limited and nothing is sold.
 NOBURN_PLANS: str = env.str("NOBURN_PLANS", default="")
 

@@ -90,7 +90,7 @@ def close_connections() -> None:
 
 def client_for(access: StripeAccess, *, retries: int = RETRIES) -> StripeClient:
     """Returns a client for one account. Cheap: connections are shared. STRIPE_API_BASE, where set, is called instead."""
-    base: str = settings.STRIPE_API_BASE
+    base: str = settings.STRIPE_API_BASE.rstrip("/")
     return StripeClient(
         access.api_key,
         stripe_account=access.account or None,

@@ -35,6 +35,7 @@ _BY_SEGMENT: Final = {
     "measurements": "Stripe",
     "invoices": "Stripe",
     "billing": "Stripe",
+    "account": "Account",
     "openapi.json": "This document",
 }
 """The topic of a path, by its first word after /v1/."""
@@ -52,6 +53,7 @@ DESCRIPTIONS: Final = {
     "Alerts": "What is told to whom, and what became of each message.",
     "Stripe": "The tenant's account at Stripe, what is told to it about customers' use, and their invoices.",
     "Wallets": "Customers' prepaid credit: grants, their journal, and payments for more. Enforced before each call.",
+    "Account": "noburn's own plan of the tenant, what was used of it, and the doors to change it.",
     "Audit": "Who changed what, with what was before and after.",
     "Tenant": "The tenant itself.",
     "This document": "The document that you read.",
