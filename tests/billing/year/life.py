@@ -22,7 +22,7 @@ from billing.models import CreditNote, Measurement, RateCard, StripeAccount, Str
 from billing.services import credit_notes, freezing, pushing, stripe_inbox
 from billing.services.rate_cards import NewVersion, append_version, assign_card, create_rate_card
 from tests.billing.book import Book
-from tests.billing.push.processes import dies
+from tests.billing.push.processes import killed
 from tests.billing.push.till import DAY, EARLIER, HOUR, Till
 from tests.billing.year.truth import Call, Truth, month_start
 from tests.doubles.stripe import StripeDouble
@@ -321,7 +321,8 @@ class Life:
             )
             if not due.exists():
                 return
-        dies(till, work, step)
+        if not killed(till, work, step):
+            return  # There was nothing to freeze.
         self.deaths.append(self.deaths.pop(0))
         self.kills -= 1
         self.happened[f"killed {step}"] += 1

@@ -12,6 +12,7 @@ import pytest
 
 from billing.models import ACTIVE, CreditNote, Measurement
 from tests.billing.push.till import DAY, TODAY
+from tests.billing.year.life import Chances
 from tests.billing.year.truth import month_start
 
 if TYPE_CHECKING:
@@ -97,7 +98,9 @@ class TestFiveWeeks:
 @pytest.mark.soak
 class TestYear:
     def test_invoices_each_customer_what_it_used(self, begin: Callable[..., Life]) -> None:
-        life = begin(tenants=3, customers=17, starts_at=first_of(14), seed=2, kills=40)
+        # Fifty customers, each of whom uses something every week or so.
+        seldom = Chances(call=12, late=2, reprice=3)
+        life = begin(tenants=3, customers=17, starts_at=first_of(14), seed=2, kills=40, chances=seldom)
         for quarter in range(4):
             life.live(60 + quarter)
             life.outage(30)
