@@ -24,6 +24,7 @@ from billing.services import (
     stripe_inbox,
     stripe_links,
     stripe_setup,
+    true_ups,
     wallet_charges,
 )
 from noburn.kit.clock import utc_now
@@ -111,6 +112,12 @@ def burn() -> None:
     _until_done(hints.BURN, step)
 
 
+@shared_task(name=hints.TRUE_UP, ignore_result=True)
+def true_up() -> None:
+    """Puts back what wallets were charged beyond their customers' charges for periods."""
+    _until_done(hints.TRUE_UP, lambda: true_ups.true_up_due(now=utc_now()))
+
+
 @shared_task(name=hints.TOP_UP, ignore_result=True)
 def top_up() -> None:
     """Tops wallets up that ran low, and pays back what was voided."""
@@ -184,6 +191,7 @@ BEAT: dict[str, dict[str, Any]] = {
 } | {
     hints.RECONCILE: {"task": hints.RECONCILE, "schedule": 60.0, "options": {"expires": 60}},
     hints.BURN: {"task": hints.BURN, "schedule": 3.0, "options": {"expires": 6}},
+    hints.TRUE_UP: {"task": hints.TRUE_UP, "schedule": SWEEP_SECONDS, "options": {"expires": 20}},
     hints.TOP_UP: {"task": hints.TOP_UP, "schedule": SWEEP_SECONDS, "options": {"expires": 20}},
     "billing.lapse": {"task": "billing.lapse", "schedule": 60.0, "options": {"expires": 60}},
     "billing.charges": {"task": "billing.charges", "schedule": 15.0, "options": {"expires": 15}},

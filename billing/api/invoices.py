@@ -14,6 +14,7 @@ from billing.api.periods import NAMES, PARAMETERS, named_as_asked, read_flag, re
 from billing.domain.charging import Charge, ChargeLine
 from billing.domain.rate_cards import Unit
 from billing.services.charges import period_charge
+from billing.services.wallet_shares import share_in
 from budgets.api.usage import CsvRenderer, plain
 from noburn.kit import ids
 from noburn.kit.money import to_usd
@@ -33,6 +34,8 @@ EXAMPLE: Final = {
     "whole_period": False,
     "complete_through": "2026-11-22T12:09:58.120000Z",
     "total_usd": "118.5",
+    "wallet_usd": "18.5",
+    "to_invoice_usd": "100",
     "cost_usd": "100",
     "unbilled_usd": "0",
     "presumed_usd": "0.5",
@@ -107,6 +110,8 @@ class InvoicePreview(serializers.Serializer[Any]):
         help_text="Everything that was acknowledged before it is included; null while usage is counted anew.",
     )
     total_usd = UsdField(allow_negative=True)
+    wallet_usd = UsdField(help_text="The part of the total that the customer's wallet pays.")
+    to_invoice_usd = UsdField(allow_negative=True, help_text="What is left of the total to be invoiced.")
     cost_usd = UsdField(help_text="What its settled and approved calls cost you.")
     unbilled_usd = UsdField(help_text="The part of the cost at times without a rate card.")
     presumed_usd = UsdField(help_text="Besides: what nobody settled or approved, which is not billed.")
@@ -172,6 +177,13 @@ class InvoicePreviews(TenantView[Customer]):
             )
         if request.accepted_renderer.format == "csv":
             return Response([list(COLUMNS), *(_line(line) for line in found.lines)])
+        paid = share_in(
+            tenant_id=self.tenant_id,
+            customer_id=customer.pk,
+            charge=found,
+            starts_at=asked.starts_at,
+            until=asked.until,
+        ).paid_nano
         head = {
             "customer": customer.external_id,
             "starts_at": asked.starts_at,
@@ -179,6 +191,8 @@ class InvoicePreviews(TenantView[Customer]):
             "whole_period": whole,
             "complete_through": found.complete_through,
             "total_usd": found.total_nano,
+            "wallet_usd": paid,
+            "to_invoice_usd": found.total_nano - paid,
             "cost_usd": found.cost_nano,
             "unbilled_usd": found.unbilled_nano,
             "presumed_usd": found.presumed_nano,

@@ -132,6 +132,11 @@ class Charge:
     exact_yocto: int
     complete_through: datetime | None = None
 
+    @property
+    def use_nano(self) -> int:
+        """The total without a minimum and the rounding of a whole period."""
+        return divide_even(self.exact_yocto, YOCTO_PER_NANO)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stretch:

@@ -15,6 +15,8 @@ class Why(StrEnum):
     """Owed for hours whose window is not in the outbox yet, or that came late since."""
     NOT_YET_CARRIED = "not_yet_carried"
     """Owed by a period whose invoice is final, and to be carried into the present one."""
+    WALLET = "wallet"
+    """Paid by the customer's wallet, so owed to nobody at Stripe."""
     UNLINKED = "unlinked"
     """Owed by a customer that has no living subscription at Stripe."""
     PENDING = "pending"
@@ -40,7 +42,7 @@ WAIT_FOR_A_PERSON = frozenset({Why.UNKNOWN, Why.FAILED, Why.UNCLEAR})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sums:
-    """What is known of a period, in micro-USD but for `owed_nano`.
+    """What is known of a period, in micro-USD but for `owed_nano` and the part of it that the wallet pays, `wallet_nano`.
 
     `pending`, `failed`, `unclear` and `delivered` are measurements told in this period, by state; `carried_in` of them
     are owed by earlier ones, and `carried_out` is told in later ones. What was delivered lately, which summaries need
@@ -49,6 +51,7 @@ class Sums:
     """
 
     owed_nano: int
+    wallet_nano: int
     carried_in: int
     carried_out: int
     pending: int
@@ -91,16 +94,19 @@ class Explained:
 def explain(sums: Sums) -> Explained:
     """Explains every step on the way from what is owed to what Stripe counted.
 
-    An open period: owed + carried in = not yet closed + pending + failed + unclear + delivered. One whose invoice is
-    final: owed + carried in = invoiced + carried out + not yet carried. And Stripe counts what was delivered.
+    An open period: owed + carried in = wallet + not yet closed + pending + failed + unclear + delivered. One whose
+    invoice is final: owed + carried in = wallet + invoiced + carried out + not yet carried. And Stripe counts what was
+    delivered.
     """
-    owed = micro(sums.owed_nano)
+    whole = micro(sums.owed_nano)
+    owed = micro(sums.owed_nano - sums.wallet_nano)
     found: list[Difference] = []
 
     def note(kind: Why, value: int) -> None:
         if value:
             found.append(Difference(kind, value))
 
+    note(Why.WALLET, whole - owed)
     told = sums.pending + sums.failed + sums.unclear + sums.delivered
     if sums.invoiced is None:
         untold = owed + sums.carried_in - told
@@ -118,4 +124,4 @@ def explain(sums: Sums) -> Explained:
         note(Why.LAG if sums.recent_down <= missing <= sums.recent_up else Why.UNKNOWN, missing)
         if sums.invoiced is not None:
             note(Why.AFTER_INVOICE, sums.measured - sums.invoiced)
-    return Explained(tuple(found), sums.owed_nano - owed * 1000)
+    return Explained(tuple(found), sums.owed_nano - whole * 1000)

@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+from billing.domain.charging import Charge
+
 PAID: Final = "paid"
 CREDIT_ACCOUNTS: Final = {"paid": "paid_credit", "promotional": "promotional_credit"}
 ENDED_ACCOUNTS: Final = {"paid": "refunds", "promotional": "promotion"}
@@ -26,12 +28,21 @@ Draw = tuple[UUID | None, int]
 """So much of one grant; None: owed."""
 
 
+def share_of(charge: Charge, charged: int) -> int:
+    """Returns what a wallet pays of a charge for calls of which it was charged so much, one by one.
+
+    Never what a minimum or rounding add to the use: no call causes that, so no credit is held for it.
+    """
+    return max(0, min(charged, charge.use_nano, charge.total_nano))
+
+
 @dataclass(kw_only=True, slots=True)
 class Credit:
-    """One grant as burning sees it; `remaining` changes."""
+    """One grant as burning sees it: `amount` was given; `remaining` changes, and is never more."""
 
     id: UUID
     kind: str
+    amount: int
     remaining: int
     priority: int
     expires_at: datetime | None
@@ -91,7 +102,10 @@ class Lines:
 
 
 class Purse:
-    """A wallet's credit while it is burnt. `owed` is what was charged beyond it."""
+    """A wallet's credit while it is burnt. `owed` is what was charged beyond it; below zero: credit of no grant.
+
+    That arises where something goes back that a true-up, or the next grant, had put back already. It is burnt first.
+    """
 
     def __init__(self, credits: Iterable[Credit], *, owed: int) -> None:
         self.credits = {credit.id: credit for credit in sorted(credits, key=Credit.rank)}
@@ -101,6 +115,11 @@ class Purse:
     def draw(self, amount: int, *, placed_at: datetime, into: str) -> list[Draw]:
         """Takes an amount for a call into an account, in burn order; the rest is owed."""
         draws: list[Draw] = []
+        if (part := min(amount, -self.owed)) > 0:
+            self.owed += part
+            amount -= part
+            self.lines.move(part, source=("owed", None), target=(into, None))
+            draws.append((None, part))
         for credit in self.credits.values():
             if not amount:
                 break
@@ -117,15 +136,37 @@ class Purse:
         return draws
 
     def give_back(self, draws: Sequence[Draw], *, out_of: str) -> None:
-        """Undoes draws: each part goes back to the credit that it came from."""
+        """Undoes draws: each part goes back to the credit that it came from, as far as it has room."""
         for grant, part in draws:
-            if grant is None:
-                self.owed -= part
-                self.lines.move(part, source=(out_of, None), target=("owed", None))
-            else:
-                credit = self.credits[grant]
-                credit.remaining += part
-                self.lines.move(part, source=(out_of, None), target=(credit.account, grant))
+            left = part
+            if grant is not None:
+                left -= self._fill(self.credits[grant], part, out_of)
+            self._settle(left, out_of)
+
+    def restore(self, amount: int, *, now: datetime, out_of: str) -> None:
+        """Puts an amount back as if the last of it had not been burnt: off what is owed, then the burn order backwards.
+
+        Credit that ended gets what no other credit was burnt for.
+        """
+        owed = max(0, min(amount, self.owed))
+        self._settle(owed, out_of)
+        left = amount - owed
+        backwards = list(reversed(self.credits.values()))
+        for credit in sorted(backwards, key=lambda credit: not credit.active(now)):
+            left -= self._fill(credit, left, out_of)
+        self._settle(left, out_of)
+
+    def _fill(self, credit: Credit, amount: int, out_of: str) -> int:
+        part = min(amount, credit.amount - credit.remaining)
+        if part:
+            credit.remaining += part
+            self.lines.move(part, source=(out_of, None), target=(credit.account, credit.id))
+        return part
+
+    def _settle(self, amount: int, out_of: str) -> None:
+        if amount:
+            self.owed -= amount
+            self.lines.move(amount, source=(out_of, None), target=("owed", None))
 
     def repay(self, *, now: datetime) -> int:
         """Pays what is owed with credit that is there now; returns how much."""

@@ -22,6 +22,7 @@ from billing.models.wallets import (
     WalletCursor,
     WalletEntry,
     WalletHold,
+    WalletTrueUp,
 )
 
 __all__ = [
@@ -63,4 +64,5 @@ __all__ = [
     "WalletCursor",
     "WalletEntry",
     "WalletHold",
+    "WalletTrueUp",
 ]

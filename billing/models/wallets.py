@@ -42,6 +42,7 @@ class PostingKind(models.TextChoices):
     REPAY = "repay"
     EXPIRE = "expire"
     REFUND = "refund"
+    TRUE_UP = "true_up"
 
 
 class TopUpState(models.TextChoices):
@@ -64,7 +65,8 @@ class Wallet(TenantOwned):
     """One customer's prepaid credit. Its id is its counter's (`budgets.services.wallet_limits.wallet_id_of`).
 
     `burnt_nano` is what of the counter's `spent` was taken from the credit already: the posted bounds, not the charges.
-    `owed_nano` is what was charged beyond the credit. Customers are kept by the tenant's own name for them.
+    `owed_nano` is what was charged beyond the credit; below zero, credit of no grant. `true_up_at` is when its charges
+    are next compared with those of its customer's periods. Customers are kept by the tenant's own name for them.
     """
 
     wallets_id = models.UUIDField()
@@ -78,6 +80,7 @@ class Wallet(TenantOwned):
     auto_monthly_max_nano = models.BigIntegerField(null=True, blank=True)
     auto_failures = models.SmallIntegerField(default=0)
     auto_retry_at = models.DateTimeField(null=True, blank=True)
+    true_up_at = models.DateTimeField(db_default=Now())
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     closed_at = models.DateTimeField(null=True, blank=True)
 
@@ -102,6 +105,7 @@ class Wallet(TenantOwned):
         ]
         indexes = [
             models.Index(fields=["tenant", "created_at", "id"], name="billing_wallet_by_time"),
+            models.Index(fields=["true_up_at"], name="billing_wallet_to_true_up"),
             models.Index(
                 fields=["auto_retry_at"],
                 name="billing_wallet_automatic",
@@ -285,10 +289,52 @@ class WalletHold(TenantOwned):
             *TenantOwned.Meta.constraints,
             models.UniqueConstraint(fields=["hold_id"], name="billing_wallethold_once"),
         ]
-        indexes = [models.Index(fields=["tenant", "wallet", "placed_at"], name="billing_hold_of_wallet")]
+        indexes = [
+            # What is charged in a time is added up from the index alone.
+            models.Index(
+                fields=["tenant", "wallet", "placed_at"],
+                include=["charged_nano", "presumed_nano", "hold_id"],
+                name="billing_hold_of_wallet",
+            )
+        ]
 
     def __str__(self) -> str:
         return str(self.hold_id)
+
+
+class WalletTrueUp(TenantOwned):
+    """What a wallet got back of a period that began at `starts_at`, as of `until`.
+
+    `charged_nano` is what its calls were charged, one by one, and `paid_nano` what of the period's charge it pays: the
+    difference is in the wallet again (`returned_nano`).
+    """
+
+    wallet = models.ForeignKey(
+        Wallet, on_delete=models.PROTECT, related_name="true_ups", db_constraint=False, db_index=False
+    )
+    starts_at = models.DateTimeField()
+    until = models.DateTimeField()
+    charged_nano = models.BigIntegerField()
+    paid_nano = models.BigIntegerField()
+    returned_nano = models.BigIntegerField()
+    changed_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            *TenantOwned.Meta.constraints,
+            models.UniqueConstraint(
+                fields=["tenant", "wallet", "starts_at"], name="billing_wallettrueup_once"
+            ),
+            models.CheckConstraint(
+                condition=Q(
+                    returned_nano__gte=0, returned_nano=models.F("charged_nano") - models.F("paid_nano")
+                ),
+                name="billing_wallettrueup_returned",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.starts_at:%Y-%m-%d}: {self.returned_nano}"
 
 
 class WalletCursor(models.Model):

@@ -19,6 +19,7 @@ from uuid import UUID
 from django.db import OperationalError, connection, transaction
 
 from alerts.services.alerts import raise_alert
+from billing.domain.pushing import next_close
 from billing.domain.wallets import LAPSE, Draw, Purse
 from billing.models import PostingKind, Wallet, WalletCursor, WalletEntry, WalletHold
 from billing.services.journal import lock_wallet, post, purse_of, tell
@@ -251,7 +252,8 @@ def _burn_wallet(tenant_id: UUID, wallet_id: UUID, *, now: datetime, charges: Ch
         post(wallet, purse, kind=PostingKind.BURN, actor=SYSTEM, now=now, calls=len(changed))
         if purse.owed > 0 and purse.repay(now=now):
             post(wallet, purse, kind=PostingKind.REPAY, actor=SYSTEM, now=now)
-        wallet.save(update_fields=["burnt_nano"])
+        wallet.true_up_at = min(wallet.true_up_at, next_close(now))
+        wallet.save(update_fields=["burnt_nano", "true_up_at"])
         tell(wallet, purse.credits.values(), now=now)
         _tell_if_low(wallet, purse, now)
         WalletEntry.objects.filter(pk__in=[entry.pk for entry in waiting]).delete()

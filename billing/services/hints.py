@@ -15,9 +15,10 @@ EVENTS = "billing.handle_events"
 RECONCILE = "billing.reconcile"
 BURN = "billing.burn"
 TOP_UP = "billing.top_up"
+TRUE_UP = "billing.true_up"
 
 STRIPE = (SET_UP, PUSH, EVENTS, RECONCILE)
-WALLETS = (BURN, TOP_UP)
+WALLETS = (BURN, TOP_UP, TRUE_UP)
 PLANS = "billing.plans"
 
 

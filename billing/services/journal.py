@@ -45,6 +45,7 @@ def credit_of(grant: CreditGrant) -> Credit:
     return Credit(
         id=grant.pk,
         kind=grant.kind,
+        amount=grant.amount_nano,
         remaining=grant.remaining_nano,
         priority=grant.priority,
         expires_at=grant.expires_at,

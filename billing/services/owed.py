@@ -1,4 +1,8 @@
-"""What a customer owes for whole hours of a period: the one place where the outbox asks the rate cards."""
+"""What a customer owes for whole hours of a period over Stripe: the one place where the outbox asks the rate cards.
+
+That is its charge, less the part of it that its wallet pays: cumulative as both are, so a wallet that is opened or closed
+within the period, late settlements and re-ratings come out of the next difference.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +11,19 @@ from datetime import datetime
 from uuid import UUID
 
 from billing.services.charges import period_charge
+from billing.services.wallet_shares import share_in
 
 
 @dataclass(frozen=True, slots=True)
 class Owed:
-    """Nano-USD owed for [starts_at, until), presumed spending left out.
+    """Nano-USD owed for [starts_at, until) over Stripe, presumed spending left out; `wallet_nano` is paid by the wallet.
 
-    `complete`: everything that was recorded before `until` is in it; else more may come at any moment.
+    `complete`: everything that was recorded before `until` is in both; else more may come at any moment.
     """
 
     nano: int
     complete: bool
+    wallet_nano: int = 0
 
 
 def owed(
@@ -35,5 +41,9 @@ def owed(
         now=now,
         final=whole,
     )
+    share = share_in(
+        tenant_id=tenant_id, customer_id=customer_id, charge=charge, starts_at=starts_at, until=until
+    )
     through = charge.complete_through
-    return Owed(charge.total_nano, through is not None and through >= until)
+    complete = through is not None and through >= until and share.complete
+    return Owed(charge.total_nano - share.paid_nano, complete, share.paid_nano)

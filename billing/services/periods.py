@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+from uuid import UUID
 
 from billing.domain.pushing import HOUR, hour_of, month_of
 from billing.models import BillingPeriod, StripeAccount, StripeLink
@@ -56,6 +57,24 @@ def ensure_periods(*, account: StripeAccount, link: StripeLink, now: datetime) -
     ]
     made = [_made(link, span, now) for span in missing if span.starts_at < span.ends_at]
     return [*held, *BillingPeriod.objects.bulk_create(made)]
+
+
+def periods_of(*, tenant_id: UUID, customer: str, since: datetime, until: datetime) -> list[Span]:
+    """Returns the periods of a customer's use from the month of `since` on, the one that `until` is in included.
+
+    Stripe's, as they were made; calendar months (UTC) before, between and after them, as `ensure_periods` would make
+    them. So a period's beginning stays while its end may move, and later ones may come to lie within a month.
+    """
+    covered, ends_at = month_of(since)[0], month_of(until)[1]
+    made = BillingPeriod.objects.filter(
+        tenant_id=tenant_id, customer__external_id=customer, ends_at__gt=covered
+    ).order_by("starts_at")
+    found: list[Span] = []
+    for period in made:
+        found += _gap(covered, period.starts_at)
+        found.append(Span(period.starts_at, period.ends_at, period.stripe_starts_at, period.stripe_ends_at))
+        covered = period.ends_at
+    return [*found, *_gap(covered, ends_at)]
 
 
 def _gap(since: datetime, until: datetime) -> list[Span]:

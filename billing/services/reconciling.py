@@ -34,10 +34,11 @@ from billing.models import (
 from billing.services import freezing, invoices
 from billing.services.alerting import push_failed
 from billing.services.charges import InvalidPeriod, period_charges
-from billing.services.owed import owed
+from billing.services.owed import Owed, owed
 from billing.services.pushing import SinkOf, stripe_sink
 from billing.services.stripe_access import NoPlatformKey
 from billing.services.stripe_accounts import missing
+from billing.services.wallet_shares import shares_in
 from budgets.domain.usage import read_question
 from budgets.queries import usage
 from noburn.kit import ids
@@ -60,7 +61,7 @@ SHOWN_DAYS_MAX: Final = 90
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A customer whose use is billed to nobody at Stripe: what it owes since `since`, and why it waits."""
+    """A customer whose use is billed to nobody at Stripe: what it owes since `since` beyond its wallet; why it waits."""
 
     customer: str
     owed_nano: int
@@ -165,18 +166,18 @@ def _compare(
     with transaction.atomic():
         fresh = BillingPeriod.objects.select_for_update(no_key=True).get(pk=period.pk)
         try:
-            owed_nano = owed(
+            found = owed(
                 tenant_id=period.tenant_id,
                 customer_id=period.customer_id,
                 starts_at=fresh.starts_at,
                 until=min(closed_until(now), fresh.ends_at) if fresh.ends_at > now else fresh.ends_at,
                 whole=fresh.ends_at <= now and fresh.stripe_ends_at is not None,
                 now=now,
-            ).nano
+            )
         except InvalidPeriod:
             # Its hours are no longer kept: what was found when they were stands.
-            owed_nano = fresh.owed_nano
-        sums = _sums(link, fresh, owed_nano, measured, now)
+            found = Owed(fresh.owed_nano, complete=True)
+        sums = _sums(link, fresh, found, measured, now)
         explained = explain(sums)
         row, _ = Reconciliation.objects.update_or_create(
             tenant_id=period.tenant_id,
@@ -223,9 +224,7 @@ def _measured(account: StripeAccount, link: StripeLink, period: BillingPeriod, s
         return None
 
 
-def _sums(
-    link: StripeLink, period: BillingPeriod, owed_nano: int, measured: int | None, now: datetime
-) -> Sums:
+def _sums(link: StripeLink, period: BillingPeriod, found: Owed, measured: int | None, now: datetime) -> Sums:
     def total(which: Q) -> int:
         return int(
             Measurement.objects.filter(which, state__in=ACTIVE).aggregate(t=Sum("value_micro"))["t"] or 0
@@ -234,7 +233,8 @@ def _sums(
     here = Q(period=period)
     recent = here & Q(state=MeasurementState.DELIVERED, finished_at__gt=now - SUMMARIES_AFTER)
     return Sums(
-        owed_nano=owed_nano,
+        owed_nano=found.nano + found.wallet_nano,
+        wallet_nano=found.wallet_nano,
         carried_in=total(here & Q(kind=MeasurementKind.CARRY)),
         carried_out=total(Q(carried_from=period)),
         pending=total(here & Q(state=MeasurementState.PENDING)),
@@ -297,11 +297,9 @@ def waiting(*, account: StripeAccount, now: datetime) -> list[Waiting]:
     charges = period_charges(
         tenant_id=account.tenant_id, customers=unbilled, starts_at=since, until=until, now=now
     )
-    return [
-        Waiting(name, charges[name].total_nano, since, str(reasons[name]))
-        for name in unbilled
-        if charges[name].total_nano
-    ]
+    shares = shares_in(tenant_id=account.tenant_id, charges=charges, starts_at=since, until=until)
+    left = {name: charges[name].total_nano - shares[name].paid_nano for name in unbilled}
+    return [Waiting(name, left[name], since, str(reasons[name])) for name in unbilled if left[name]]
 
 
 def _why(link: StripeLink | None) -> str:

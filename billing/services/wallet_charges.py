@@ -1,8 +1,8 @@
 """What customers with wallets are charged: the most of a call, written into the policy, and exactly, of a settled one.
 
 A call is charged by the card that held when it was placed, by itself: what a period's allowance or tiers change is
-the period's (`billing.services.charges`). Where a card is not linear, the dearest marginal rate is charged. A customer
-without a card pays what the model costs.
+the period's (`billing.services.charges`). Where a card is not linear, the dearest marginal rate is charged, and
+`billing.services.true_ups` puts back what that is too much. A customer without a card pays what the model costs.
 """
 
 from __future__ import annotations

@@ -48,7 +48,8 @@ figures AS (
     SELECT w.tenant_id, w.id, 'burnt', w.burnt_nano, coalesce(h.posted, 0)
     FROM mine w LEFT JOIN holds h ON h.wallet_id = w.id
     UNION ALL
-    SELECT w.tenant_id, w.id, 'revenue', coalesce(h.charged, 0),
+    SELECT w.tenant_id, w.id, 'revenue', coalesce(h.charged, 0) - coalesce((SELECT sum(t.returned_nano)
+            FROM billing_wallettrueup t WHERE t.tenant_id = w.tenant_id AND t.wallet_id = w.id), 0)::bigint,
         coalesce((SELECT sum(l.amount) FROM lines l WHERE l.wallet_id = w.id AND l.account = 'revenue'), 0)::bigint
     FROM mine w LEFT JOIN holds h ON h.wallet_id = w.id
     UNION ALL

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.db import transaction
 
+from billing.domain.pushing import next_close
 from billing.domain.wallets import Credit
 from billing.models import CreditGrant, CreditKind, PostingKind, Wallet
 from billing.services.journal import WalletNotFound, lock_wallet, post, purse_of, tell
@@ -140,6 +141,7 @@ def create_wallet(*, tenant_id: UUID, customer: str, actor: str, now: datetime) 
                 tenant_id=tenant_id,
                 wallets_id=wallets_id,
                 customer=customer,
+                true_up_at=next_close(now),
                 created_at=now,
             )
         else:
@@ -202,7 +204,7 @@ def credit(wallet: Wallet, *, grant: NewGrant, actor: str, now: datetime) -> Cre
     if purse.owed > 0:
         purse.repay(now=now)
         post(wallet, purse, kind=PostingKind.REPAY, actor=SYSTEM, now=now)
-    _no_longer_low(wallet, purse.balance(now))
+    no_longer_low(wallet, purse.balance(now))
     tell(wallet, purse.credits.values(), now=now)
     _record(wallet, "wallet.grant", actor=actor, now=now, after=_seen_grant(made))
     made.remaining_nano = fresh.remaining
@@ -348,7 +350,8 @@ def _lapsed(one: Credit, now: datetime) -> bool:
     return at is not None and at <= now
 
 
-def _no_longer_low(wallet: Wallet, balance: int) -> None:
+def no_longer_low(wallet: Wallet, balance: int) -> None:
+    """Lets it be told anew that a locked wallet is low, once there was more in it."""
     if wallet.low_told_at is not None and (wallet.low_nano is None or balance > wallet.low_nano):
         wallet.low_told_at = None
         wallet.save(update_fields=["low_told_at"])

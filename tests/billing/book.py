@@ -23,7 +23,9 @@ class Book:
 
     owner: psycopg.Connection[Any]
     tenant_id: UUID
-    placed: dict[UUID, dict[str, Any]] = field(default_factory=dict)
+    placed: dict[UUID, dict[str, Any]] = field(default_factory=dict, repr=False)
+    wallets: dict[str, UUID] = field(default_factory=dict)
+    """Counters that new calls of customers are held on."""
 
     def call(
         self,
@@ -39,6 +41,7 @@ class Book:
         """Books what became of one call; with `hold`, what became of it later. Returns the hold."""
         hold = hold or uuid4()
         provider, _, name = model.partition("/")
+        on = [self.wallets[customer]] if customer in self.wallets else []
         held = self.placed.setdefault(
             hold,
             {
@@ -55,13 +58,16 @@ class Book:
                 "key": "",
                 "tags": {},
                 **dict.fromkeys(NAMES, ""),
-                **{name: [] for name in ("flags", "counters", "incs", "held", "posted")},
+                "flags": [],
+                "counters": on,
+                **{name: [1 for _ in on] for name in ("incs", "held", "posted")},
             },
         )
         counted = state != "voided"
         used = dict(usage or {})
         said = {
             "state": state,
+            "posted": [cost_nano if counted else 0 for _ in held["counters"]],
             "digest": uuid4().hex,
             "cost": cost_nano if counted else 0,
             "tokens": used.get("input_tokens", 0) + used.get("output_tokens", 0),
@@ -74,6 +80,21 @@ class Book:
         told = resolve(self.owner, [{**held, **said}])
         assert told[str(hold)] in ("first", "corrected"), told
         return hold
+
+    def rerate(self, hold: UUID, by_nano: int) -> None:
+        """Books that a settled call costs more, or less: as `nb_rerate` writes it, which budgets in USD alone count."""
+        self.owner.execute(
+            """WITH r AS (UPDATE hold_resolutions SET revision = revision + 1, cost_before_nano = cost_nano,
+                cost_nano = cost_nano + %s, rerated_nano = rerated_nano + %s, reratings = reratings + 1
+                WHERE hold_id = %s RETURNING *)
+            INSERT INTO ledger_entries (hold_id, placed_month, revision, tenant_id, kind, placed_at, customer, provider,
+                model, cost_origin, cost_nano, tokens, requests, counters, deltas, rerating_id)
+            SELECT l.hold_id, l.placed_month, r.revision, l.tenant_id, 'rerated', l.placed_at, l.customer, l.provider,
+                l.model, l.cost_origin, %s, 0, 0, r.counters, array_fill(0::bigint, ARRAY[cardinality(r.counters)]), %s
+            FROM r JOIN ledger_entries l ON l.hold_id = r.hold_id AND l.placed_month = r.placed_month
+                AND l.kind = 'settled'""",
+            [by_nano, by_nano, hold, by_nano, uuid4()],
+        )
 
     def roll(self) -> None:
         """Adds up all that was booked."""

@@ -99,15 +99,17 @@ class TestRepeating:
 class TestExplaining:
     @given(
         owed=st.integers(0, 10**9),
+        paid=st.integers(0, 10**9),
         told=st.lists(st.integers(-(10**6), 10**6), min_size=6, max_size=6),
         closed=st.booleans(),
     )
-    def test_leaves_no_difference_out(self, owed: int, told: list[int], closed: bool) -> None:
+    def test_leaves_no_difference_out(self, owed: int, paid: int, told: list[int], closed: bool) -> None:
         pending, failed, unclear, delivered, carried_in, carried_out = told
         measured, invoiced = delivered - 7, delivered - 9 if closed else None
         found = explain(
             Sums(
-                owed_nano=owed,
+                owed_nano=owed + paid,
+                wallet_nano=paid,
                 carried_in=carried_in,
                 carried_out=carried_out,
                 pending=pending,
@@ -124,7 +126,7 @@ class TestExplaining:
         by = {each.kind: each.micro for each in found.differences}
         assert len(by) == len(found.differences)
         assert 0 <= found.remainder_nano < 1000
-        total = pushing.micro(owed) - by.get(Why.CARRIED_IN, 0)
+        total = pushing.micro(owed + paid) - by.get(Why.WALLET, 0) - by.get(Why.CARRIED_IN, 0)
         if invoiced is None:
             rest: tuple[Why, ...] = (Why.NOT_YET_CLOSED, Why.PENDING, Why.FAILED, Why.UNCLEAR, Why.UNKNOWN)
             assert total == sum(by.get(kind, 0) for kind in rest) + measured

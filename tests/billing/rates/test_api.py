@@ -172,6 +172,7 @@ class TestInvoicePreview:
         assert answer.status == 200, answer
         assert answer["total_usd"] == "7.2"
         assert (answer["cost_usd"], answer["presumed_usd"], answer["whole_period"]) == ("2", "3", True)
+        assert (answer["wallet_usd"], answer["to_invoice_usd"]) == ("0", "7.2")
         assert [(m["model"], m["requests"], m["charge_usd"]) for m in answer["models"]] == [
             ("claude-haiku-4-5", 1, "1.2"),
             ("gpt-4o-mini", 1, "7"),

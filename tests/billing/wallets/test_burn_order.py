@@ -24,6 +24,7 @@ credits = st.builds(
     Credit,
     id=st.builds(uuid4),
     kind=st.sampled_from(["paid", "promotional"]),
+    amount=st.integers(50, 60),
     remaining=st.integers(0, 50),
     priority=st.sampled_from([1, 40, 50]),
     expires_at=st.one_of(st.none(), HOURS.map(at)),
@@ -35,6 +36,7 @@ lives = st.lists(
         st.tuples(st.just("draw"), st.integers(1, 60), HOURS),
         st.tuples(st.just("presume"), st.integers(1, 60), HOURS),
         st.tuples(st.just("give back"), st.integers(0, 20), HOURS),
+        st.tuples(st.just("restore"), st.integers(1, 60), HOURS),
         st.tuples(st.just("repay"), st.just(0), HOURS),
         st.tuples(st.just("end"), st.integers(0, 5), HOURS),
     ),
@@ -55,13 +57,17 @@ class TestLives:
             if what in ("draw", "presume"):
                 into = "revenue" if what == "draw" else "presumed"
                 left = {credit.id: credit.remaining for credit in purse.credits.values()}
+                free = min(number, max(0, -purse.owed))
                 draws = purse.draw(number, placed_at=now, into=into)
-                self.in_order(purse, draws, left, now)
+                assert draws[: int(free > 0)] == ([(None, free)] if free else [])
+                self.in_order(purse, draws[int(free > 0) :], left, now)
                 assert sum(nano for _, nano in draws) == number
                 standing.append((into, draws))
             elif what == "give back" and standing:
                 into, draws = standing.pop(number % len(standing))
                 purse.give_back(draws, out_of=into)
+            elif what == "restore":
+                self.restored(purse, number, now)
             elif what == "repay":
                 purse.repay(now=now)
             elif what == "end" and purse.credits:
@@ -72,8 +78,22 @@ class TestLives:
             # Every step adds up by itself, whatever a posting gathers.
             step = [amount - lines_before.get(place, 0) for place, amount in purse.lines.amounts.items()]
             assert sum(step) == 0
-            assert all(credit.remaining >= 0 for credit in purse.credits.values())
+            assert all(0 <= credit.remaining <= credit.amount for credit in purse.credits.values())
         self.adds_up(purse, began, owed)
+
+    def restored(self, purse: Purse, number: int, now: datetime) -> None:
+        """What is owed is paid first; no credit gets any while one that is burnt later, or has not ended, has room."""
+        owed = purse.owed
+        left = {credit.id: credit.remaining for credit in purse.credits.values()}
+        purse.restore(number, now=now, out_of="revenue")
+        got = {c.id: c.remaining - left[c.id] for c in purse.credits.values()}
+        assert sum(got.values()) + owed - purse.owed == number
+        ranked = sorted(reversed(purse.credits.values()), key=lambda c: not c.active(now))
+        for earlier, credit in enumerate(ranked):
+            if got[credit.id]:
+                assert owed - purse.owed >= max(0, owed)
+                assert all(before.remaining == before.amount for before in ranked[:earlier])
+        assert purse.owed >= 0 or owed < 0 or all(c.remaining == c.amount for c in ranked)
 
     def in_order(self, purse: Purse, draws: list[Draw], left: dict[UUID, int], placed_at: datetime) -> None:
         """What was drawn had not ended, and nothing before it in the order was left over."""
@@ -104,7 +124,7 @@ class TestBurnOrder:
     def test_is_priority_then_end_then_presents_then_age(self) -> None:
         def credit(**fields: object) -> Credit:
             usual = {
-                "kind": "paid", "remaining": 1, "priority": 50, "expires_at": None, "voided_at": None,
+                "kind": "paid", "amount": 1, "remaining": 1, "priority": 50, "expires_at": None, "voided_at": None,
                 "created_at": START,
             }  # fmt: skip
             return Credit(id=uuid4(), **{**usual, **fields})  # type: ignore[arg-type]
@@ -126,6 +146,7 @@ class TestBurnOrder:
         ending = Credit(
             id=uuid4(),
             kind="paid",
+            amount=1,
             remaining=1,
             priority=50,
             expires_at=at(5),
