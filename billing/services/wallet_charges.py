@@ -18,10 +18,18 @@ from billing.domain.charging import use_of_sums
 from billing.domain.rate_cards import Terms
 from billing.models import RateCardAssignment
 from billing.queries.rate_cards import DEFAULT, Cards, cards_of
-from budgets.domain.charging import AT_COST, Ceiling, CeilingRule, ChargeRules
+from budgets.domain.charging import (
+    AT_COST,
+    ATTO_PER_PICO,
+    RATE_PICO_MAX,
+    Ceiling,
+    CeilingRule,
+    ChargeRules,
+)
 from budgets.domain.policy import Scope
 from budgets.models import Budget
 from budgets.services.wallet_limits import set_charges
+from noburn.kit.money import divide_up
 
 ASSIGNED_MAX: Final = 10_000
 """Beyond so many customers with cards of their own, all are held by the dearest of all cards."""
@@ -141,15 +149,20 @@ def _table(terms: Terms | None) -> tuple[CeilingRule, ...]:
             row["model"],
             Ceiling(
                 row["cost_ppm"],
-                input_atto=row["input_atto"],
-                output_atto=row["output_atto"],
-                image_atto=row["image_atto"],
-                tool_call_atto=row["tool_call_atto"],
-                request_atto=row["request_atto"],
+                input_pico=_pico(row["input_atto"]),
+                output_pico=_pico(row["output_atto"]),
+                image_pico=_pico(row["image_atto"]),
+                tool_call_pico=_pico(row["tool_call_atto"]),
+                request_pico=_pico(row["request_atto"]),
             ),
         )
         for row in ceilings(terms)
     )
+
+
+def _pico(atto: int) -> int:
+    """A rate as the policy holds it: rounded up, and no more than makes one such thing too dear for any wallet."""
+    return min(divide_up(atto, ATTO_PER_PICO), RATE_PICO_MAX)
 
 
 def write_charges(*, tenant_id: UUID, now: datetime) -> bool:

@@ -16,19 +16,22 @@ from noburn.kit.money import LIMIT_NANO_MAX, divide_up
 WHOLE_PPM = 1_000_000
 ATTO_PER_NANO = 10**9
 ATTO_PER_NANO_PPM = 1_000
+ATTO_PER_PICO = 10**6
+RATE_PICO_MAX = LIMIT_NANO_MAX * 1_000
+"""A dearer thing is more than a counter can hold, alone; it also is what fits 64 bits in the policy."""
 CEILINGS_MAX = 20_000
 """How many (customer's card, model) pairs are remembered before the memory is started anew."""
 
 
 class Ceiling(msgspec.Struct, frozen=True, array_like=True):
-    """At most `cost_ppm` millionths of the model's cost, and so many atto-USD (10**-18) for each thing that it uses."""
+    """At most `cost_ppm` millionths of the model's cost, and so many pico-USD (10**-12) for each thing that it uses."""
 
     cost_ppm: int
-    input_atto: int = 0
-    output_atto: int = 0
-    image_atto: int = 0
-    tool_call_atto: int = 0
-    request_atto: int = 0
+    input_pico: int = 0
+    output_pico: int = 0
+    image_pico: int = 0
+    tool_call_pico: int = 0
+    request_pico: int = 0
 
     def charge_nano(
         self,
@@ -40,14 +43,14 @@ class Ceiling(msgspec.Struct, frozen=True, array_like=True):
         tool_calls: int = 0,
     ) -> int:
         """Returns the most that such a call is charged; at most what a counter can hold."""
-        atto = (
-            cost_nano * self.cost_ppm * ATTO_PER_NANO_PPM
-            + input_tokens * self.input_atto
-            + output_tokens * self.output_atto
-            + images * self.image_atto
-            + tool_calls * self.tool_call_atto
-            + self.request_atto
+        pico = (
+            input_tokens * self.input_pico
+            + output_tokens * self.output_pico
+            + images * self.image_pico
+            + tool_calls * self.tool_call_pico
+            + self.request_pico
         )
+        atto = cost_nano * self.cost_ppm * ATTO_PER_NANO_PPM + pico * ATTO_PER_PICO
         return min(divide_up(atto, ATTO_PER_NANO), LIMIT_NANO_MAX)
 
 

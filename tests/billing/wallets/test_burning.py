@@ -56,6 +56,18 @@ class TestBurning:
         assert desk.account.place("$0", customer="acme")["budgets"][0]["limit_usd"] == "8.8"
         desk.check()
 
+    @pytest.mark.parametrize(("price", "decision"), [("25", "allow"), ("900000", "deny")])
+    def test_knows_dear_requests(self, price: str, decision: str, desk: Desk) -> None:
+        desk.card(
+            rules=[{"rates": [{"unit": "requests", "price_usd": price}]}],
+            tiers=[{"above_usd": "0", "percent": "1000"}],
+        )
+        desk.grant(desk.wallet(), "$250")
+        placed = desk.account.place("$0.01")
+        assert placed["decision"] == decision
+        if decision == "allow":
+            assert placed["budgets"][0]["remaining_usd"] == "0"
+
     def test_follows_the_burn_order(self, desk: Desk) -> None:
         wallet = desk.wallet()
         paid = desk.grant(wallet, "$1")

@@ -113,7 +113,7 @@ class TestWalletCounters:
 
     def test_fits_an_output_cap_into_what_is_left(self, alice: Account) -> None:
         rules = ChargeRules(
-            tables=((CeilingRule("openai", "gpt-4o*", Ceiling(1_500_000, output_atto=10**12)),),),
+            tables=((CeilingRule("openai", "gpt-4o*", Ceiling(1_500_000, output_pico=10**6)),),),
             default=(0,),
         )
         Purse(alice).fill("$0.01")
