@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, ClassVar, Final
+from uuid import UUID
 
 import django_filters
 from django.db.models import QuerySet
@@ -21,6 +22,7 @@ from budgets.api.usage import CsvRenderer, plain
 from noburn.kit import ids
 from noburn.kit.problems import Missing, ProblemError, problem
 from noburn.kit.rest.fields import TimeField, WireIdField
+from noburn.kit.rest.pages import read_page
 from noburn.kit.rest.serializers import Representation, Strict
 from tenants.api.base import TenantView
 from tenants.domain.roles import Topic
@@ -97,6 +99,9 @@ class _Listed(TenantView[StripeInvoice]):
         """A page, or a table of up to CSV_ROWS_MAX rows."""
         if request.accepted_renderer.format != "csv":
             return self.page(rows)
+        read_page(
+            request.query_params, key=[UUID]
+        )  # A table has no pages, but says what is wrong all the same.
         found = self.filter_queryset(rows).order_by("-pk")[:CSV_ROWS_MAX]
         shown = InvoiceOut(found, many=True, context=self.get_serializer_context()).data
         table = [list(COLUMNS), *([_cell(row[name]) for name in COLUMNS] for row in shown)]

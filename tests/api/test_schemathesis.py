@@ -19,10 +19,10 @@ from tests.api.things import made, make_things
 SEED = 4711
 HOLDS = 80
 SETS = 4
-EXAMPLES = 4
+EXAMPLES = 6
 SOAK_EXAMPLES = 150
 POLLS_MAX = 2_000
-SECONDS_MAX = 500
+SECONDS_MAX = 900
 SOAK_SECONDS_MAX = 3_600
 CALL = {"model": "gpt-4o-mini", "input_tokens": 100, "max_output_tokens": 50}
 
@@ -110,8 +110,9 @@ def assert_sound(target: Target, done: subprocess.CompletedProcess[str]) -> None
 
 class TestDocument:
     def test_is_kept_by_whatever_is_sent(self, target: Target) -> None:
+        # The phase "coverage", every bound of every field of every operation, takes minutes: it is the soak's.
         done = target.run(
-            "--phases", "examples,coverage,fuzzing", "--max-examples", str(EXAMPLES), seconds=SECONDS_MAX
+            "--phases", "examples,fuzzing", "--max-examples", str(EXAMPLES), seconds=SECONDS_MAX
         )
         assert_sound(target, done)
 

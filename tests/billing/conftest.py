@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -15,9 +15,12 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def book(tenant: Callable[[str], UUID], owner: psycopg.Connection[Any]) -> Book:
-    """The calls of a tenant of Alice's own."""
+def book(tenant: Callable[[str], UUID], owner: psycopg.Connection[Any]) -> Iterator[Book]:
+    """The calls of a tenant of Alice's own, at any time: also where other tests had hours pruned."""
     # Django's applications are loaded after this file.
     from tests.billing.book import Book
 
-    return Book(owner, tenant("alice"))
+    kept = owner.execute("SELECT hours_from FROM usage_cursor").fetchone()
+    owner.execute("UPDATE usage_cursor SET hours_from = '1970-01-01 00:00:00+00'")
+    yield Book(owner, tenant("alice"))
+    owner.execute("UPDATE usage_cursor SET hours_from = greatest(hours_from, %s)", kept)

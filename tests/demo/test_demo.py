@@ -18,7 +18,7 @@ import pytest
 from demo.truth import CounterState, Prices, Refusal, Row, falsely_refused, total_of
 from noburn.runtime.embedded import ROOT
 
-DEMO_SECONDS = 120
+DEMO_SECONDS = 300
 
 
 class Played:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID
 
 import redis
@@ -48,10 +49,17 @@ class Standing(NamedTuple):
     holds: set[UUID]
 
 
+class _Budget:
+    """What the truth reads of a budget: credit that ends, of which a life has none."""
+
+    credit: Final[frozenset[str]] = frozenset()
+
+
 class _Postgres:
     """What the truth reads of PostgreSQL."""
 
     def __init__(self) -> None:
+        self.budgets: defaultdict[str, _Budget] = defaultdict(_Budget)
         self.counters: dict[Key, Counter] = {}
         self.epochs: list[Epoch] = []
         self.resolutions: dict[Any, Resolution] = {}

@@ -91,8 +91,13 @@ class Proxy:
             time.sleep(0.01)
 
     def failures(self) -> list[str]:
-        """What it logged as failures of its own: every line that is neither a request nor what it always says."""
-        return [line for line in self.lines if not line.startswith("{") and " INFO " not in line][:60]
+        """What it logged as failures of its own: no request, nothing that it always says, and no late settlement."""
+        usual = (" INFO ", " settlements wait: ")
+        return [
+            line
+            for line in self.lines
+            if not line.startswith("{") and not any(word in line for word in usual)
+        ][:60]
 
     def terminate(self) -> None:
         """Asks it to end, and returns at once."""

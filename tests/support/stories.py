@@ -126,6 +126,8 @@ class Story:
         return "extended" if answer.status == 200 else answer.kind, answer
 
     def _expire(self, words: list[str]) -> tuple[str, None]:
+        # What other tests left to expire is none of this story's.
+        self.account.world.sweep()
         self.account.expire(self.holds[words[0]])
         return "expired", None
 
