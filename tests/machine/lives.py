@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 STEPS: Final = 100
 KILLING_STEPS: Final = 120
-KILLING_LIVES_MAX: Final = 60
+KILLING_LIVES_MAX: Final = 80
 
 MUST_HAPPEN: Final = (
     "placed",

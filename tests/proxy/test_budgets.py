@@ -80,8 +80,10 @@ class TestFiveHundredAtOnce:
         entries = booked(acme, reached)
         assert sum(Decimal(entry["cost_usd"]) for entry in entries) == reached * COST
         refused = {answer.headers["x-noburn-reason"] for answer in answers if answer.status_code == 402}
-        assert refused == {"budget_exceeded"}
-        assert reached == most
+        # Who waits longer than the proxy's bound for others is told that the budget is busy, not that it is spent.
+        assert refused <= {"budget_exceeded", "budget_busy"}
+        assert 4 < reached <= most
+        assert reached == most or "budget_busy" in refused
 
     def test_without_caps_but_fitted_nearly_all_of_the_budget_is_used(
         self, proxy: Proxy, plane: Plane, double: ProviderDouble
