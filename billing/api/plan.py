@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
 
@@ -12,14 +11,12 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from billing.api.failures import stripe_may_fail
 from billing.domain.plans import CODES, FREE, UNLIMITED, Offer, forecast, offers_at
-from billing.domain.sink import SinkBusy, SinkError, SinkUnavailable
 from billing.models import PlanAccount, PlanStatus
 from billing.services import plan_changes
 from billing.services.plans import ensure_account, offer_of, period_of, plans_are_on
-from billing.services.stripe_access import NoPlatformKey
 from noburn.kit.money import to_usd
-from noburn.kit.problems import ProblemError, problem
 from noburn.kit.rest.fields import TimeField, UsdField
 from noburn.kit.rest.serializers import Representation, Strict
 from tenants.api.base import TenantView
@@ -191,20 +188,6 @@ def standing(account: PlanAccount | None, now: datetime) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def _stripe_may_fail() -> Iterator[None]:
-    try:
-        yield
-    except (SinkUnavailable, SinkBusy) as error:
-        raise ProblemError(problem("stripe-unavailable", f"Try again soon: {error}.")) from error
-    except NoPlatformKey as error:
-        raise ProblemError(
-            problem("stripe-refused", "This installation has no Stripe of its own.")
-        ) from error
-    except SinkError as error:
-        raise ProblemError(problem("stripe-refused", str(error))) from error
-
-
 class OwnPlan(TenantView[PlanAccount]):
     """The plan of the tenant that asks."""
 
@@ -218,7 +201,7 @@ class OwnPlan(TenantView[PlanAccount]):
 
         def ask(request: Request, *args: Any, **kwargs: Any) -> Response:
             self.stripe_key = self._idempotency_key(request)
-            with _stripe_may_fail():
+            with stripe_may_fail():
                 return handler(request, *args, **kwargs)
 
         return ask

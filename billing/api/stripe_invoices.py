@@ -14,13 +14,13 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from billing.domain.sink import SinkBusy, SinkError, SinkUnavailable
+from billing.api.failures import stripe_may_fail
 from billing.models import CreditNote, CreditNoteReason, CreditNoteState, StripeInvoice, StripeLink
 from billing.services.credit_notes import NewCreditNote, credit
 from billing.services.portal import open_portal
 from budgets.api.usage import CsvRenderer, plain
 from noburn.kit import ids
-from noburn.kit.problems import Missing, ProblemError, problem
+from noburn.kit.problems import Missing
 from noburn.kit.rest.fields import TimeField, WireIdField
 from noburn.kit.rest.pages import read_page
 from noburn.kit.rest.serializers import Representation, Strict
@@ -223,12 +223,8 @@ class Portal(TenantView[StripeLink]):
         """Makes a session of Stripe's portal, where a linked customer pays and sees its invoices."""
         wanted = self.read(PortalIn)
         link = self.wanted(pk)
-        try:
+        with stripe_may_fail():
             url = open_portal(link=link, return_url=wanted.get("return_url", ""))
-        except (SinkUnavailable, SinkBusy) as error:
-            raise ProblemError(problem("stripe-unavailable", f"Try again soon: {error}.")) from error
-        except SinkError as error:
-            raise ProblemError(problem("stripe-refused", str(error))) from error
         return Response({"url": url}, status=201)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, ClassVar, Final
 
 import django_filters
@@ -13,7 +11,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from billing.domain.sink import SinkBusy, SinkError, SinkUnavailable
+from billing.api.failures import stripe_may_fail
 from billing.models import (
     Account,
     CreditGrant,
@@ -28,7 +26,7 @@ from billing.models import (
 from billing.services.payments import open_checkout
 from billing.services.wallets import NewGrant, grant_credit, void_grant
 from noburn.kit import ids
-from noburn.kit.problems import Missing, ProblemError, problem
+from noburn.kit.problems import Missing
 from noburn.kit.rest.fields import TimeField, UsdField, WireIdField
 from noburn.kit.rest.serializers import Representation, Strict
 from tenants.api.base import M, TenantView
@@ -369,7 +367,7 @@ class TopUps(OfWallet[TopUp]):
     def create(self, request: Request, pk: str) -> Response:
         """Opens a page of Stripe's Checkout; what is paid there is credited once Stripe says so."""
         values = self.read(TopUpIn)
-        with _stripe_may_fail():
+        with stripe_may_fail():
             made = open_checkout(
                 tenant_id=self.tenant_id,
                 wallet_id=self.wallet.pk,
@@ -380,13 +378,3 @@ class TopUps(OfWallet[TopUp]):
                 now=self.now,
             )
         return self.answer(made, 201)
-
-
-@contextmanager
-def _stripe_may_fail() -> Iterator[None]:
-    try:
-        yield
-    except (SinkUnavailable, SinkBusy) as error:
-        raise ProblemError(problem("stripe-unavailable", f"Try again soon: {error}.")) from error
-    except SinkError as error:
-        raise ProblemError(problem("stripe-refused", str(error))) from error
