@@ -15,11 +15,11 @@ from billing.domain.charging import Charge, ChargeLine
 from billing.domain.rate_cards import Unit
 from billing.services.charges import period_charge
 from billing.services.wallet_shares import share_in
-from budgets.api.usage import CsvRenderer, plain
 from noburn.kit import ids
 from noburn.kit.money import to_usd
 from noburn.kit.rest.fields import TimeField, UsdField, WireIdField
 from noburn.kit.rest.filters import require_known
+from noburn.kit.rest.tables import CsvRenderer, plain
 from tenants.api.base import TenantView
 from tenants.domain.roles import Topic
 from tenants.models import Customer

@@ -12,12 +12,12 @@ from rest_framework.response import Response
 
 from billing.api.periods import NAMES, PARAMETERS, name_of, named_as_asked, read_period
 from billing.services.revenue import CustomerEarned, revenue
-from budgets.api.usage import CSV_ROWS_MAX, NEXT_CURSOR_HEADER, CsvRenderer, plain
 from noburn.kit.money import divide_even
 from noburn.kit.rest.fields import TimeField, UsdField
 from noburn.kit.rest.filters import COMMON, require_known
 from noburn.kit.rest.pages import cut, read_page
 from noburn.kit.rest.serializers import Representation, read_fields
+from noburn.kit.rest.tables import CSV_ROWS_MAX, NEXT_CURSOR_HEADER, CsvRenderer, plain
 from tenants.api.base import TenantView
 from tenants.domain.roles import Topic
 from tenants.models import Tenant

@@ -18,17 +18,16 @@ from billing.api.failures import stripe_may_fail
 from billing.models import CreditNote, CreditNoteReason, CreditNoteState, StripeInvoice, StripeLink
 from billing.services.credit_notes import NewCreditNote, credit
 from billing.services.portal import open_portal
-from budgets.api.usage import CsvRenderer, plain
 from noburn.kit import ids
 from noburn.kit.problems import Missing
 from noburn.kit.rest.fields import TimeField, WireIdField
 from noburn.kit.rest.pages import read_page
 from noburn.kit.rest.serializers import Representation, Strict
+from noburn.kit.rest.tables import CSV_ROWS_MAX, CsvRenderer, plain
 from tenants.api.base import TenantView
 from tenants.domain.roles import Topic
 from tenants.models import Customer
 
-CSV_ROWS_MAX: Final = 10_000
 EXAMPLE: Final = {
     "id": "inv_01jd2c8vq6f5k9s0m3w7x4y1z2",
     "customer": "acme",

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from typing import Any
 
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
 from rest_framework import serializers
-from rest_framework.renderers import BaseRenderer, JSONRenderer
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -30,13 +28,12 @@ from noburn.kit.rest.fields import TimeField, UsdField
 from noburn.kit.rest.filters import COMMON, require_known
 from noburn.kit.rest.pages import cut, read_page
 from noburn.kit.rest.serializers import Representation, read_fields
+from noburn.kit.rest.tables import CSV_ROWS_MAX, NEXT_CURSOR_HEADER, CsvRenderer, plain
 from tenants.api.base import TenantView
 from tenants.domain.roles import Topic
 from tenants.models import Tenant
 
 PARAMETERS = COMMON | {*DIMENSIONS, "bucket", "group_by", "from", "to", "tag", "time_zone", "sort"}
-CSV_ROWS_MAX = 10_000
-NEXT_CURSOR_HEADER = "Noburn-Next-Cursor"
 
 FIGURES = {
     "cost_usd": "0.0135",
@@ -113,22 +110,6 @@ class UsageAnswer(serializers.Serializer[Any]):
     next_cursor = serializers.CharField(
         allow_null=True, help_text="Send it as `cursor` for the next page; null after the last."
     )
-
-
-class CsvRenderer(BaseRenderer):
-    """A table as text/csv."""
-
-    media_type = "text/csv"
-    format = "csv"
-    charset = "utf-8"
-
-    def render(
-        self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None
-    ) -> bytes:
-        """Writes rows, the first of which names the columns."""
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\r\n").writerows(data)
-        return text.getvalue().encode()
 
 
 def _parameter(name: str, description: str, **options: Any) -> OpenApiParameter:
@@ -274,8 +255,3 @@ def _table(question: Question, rows: Any, chosen: frozenset[str] | None) -> list
         names = [plain(row.get("group", {}).get(group)) for group in question.groups]
         table.append([row.get("starts_at"), *names, *(row[name] for name in figures)])
     return table
-
-
-def plain(name: str | None) -> str | None:
-    """Returns a name as a cell of a table: a spreadsheet would take some for formulas."""
-    return f"'{name}" if name and name[0] in "=+-@\t\r" else name
