@@ -20,6 +20,7 @@ from billing.models import AccessMode, AccountState, EventState, StripeAccount, 
 from billing.services import hints
 from billing.services.steps import reached
 from billing.services.stripe_events import Happened, handlers_of
+from billing.stores import due
 from billing.stripe.webhooks import BadSignature, verify
 from noburn.kit import ids
 from noburn.kit.problems import Missing
@@ -167,18 +168,9 @@ def handle_batch(*, now: datetime, batch: int = BATCH, chance: Callable[[], floa
     """Handles up to `batch` due events; returns how many it took. 0: none is due."""
     taken = 0
     for _ in range(batch):
-        with transaction.atomic():
-            row = (
-                StripeEvent.objects.select_for_update(skip_locked=True)
-                .filter(state=EventState.PENDING, next_attempt_at__lte=now)
-                .order_by("next_attempt_at", "pk")
-                .first()
-            )
-            if row is None:
-                return taken
-            row.next_attempt_at = now + LEASE
-            row.tries += 1
-            row.save(update_fields=["next_attempt_at", "tries"])
+        row = due.take(StripeEvent.objects.filter(state=EventState.PENDING), now=now, lease=LEASE)
+        if row is None:
+            return taken
         taken += 1
         _handle(row, now, chance())
     return taken

@@ -27,6 +27,7 @@ from billing.services import hints
 from billing.services.periods import ensure_periods
 from billing.services.steps import reached
 from billing.services.stripe_access import NoPlatformKey, access_of, connected_account
+from billing.stores import due
 from billing.stripe import customers as stripe_customers
 from billing.stripe.customers import Subscribed
 from noburn.kit import ids
@@ -142,19 +143,11 @@ def unlink(*, tenant_id: UUID, link_id: UUID, actor: str, now: datetime) -> None
 
 def link_due(*, now: datetime, chance: Callable[[], float] = _chance) -> int:
     """Makes one link that waits; returns how many there were, 0 or 1. Links of accounts that are not ready wait."""
-    with transaction.atomic():
-        ready = StripeAccount.objects.filter(state=AccountState.READY).values("tenant_id")
-        row = (
-            StripeLink.objects.select_for_update(skip_locked=True)
-            .filter(state=LinkState.PENDING, next_attempt_at__lte=now, tenant_id__in=ready)
-            .order_by("next_attempt_at", "pk")
-            .first()
-        )
-        if row is None:
-            return 0
-        row.next_attempt_at = now + LEASE
-        row.tries += 1
-        row.save(update_fields=["next_attempt_at", "tries"])
+    ready = StripeAccount.objects.filter(state=AccountState.READY).values("tenant_id")
+    waiting = StripeLink.objects.filter(state=LinkState.PENDING, tenant_id__in=ready)
+    row = due.take(waiting, now=now, lease=LEASE)
+    if row is None:
+        return 0
     _make(row, now, chance())
     return 1
 

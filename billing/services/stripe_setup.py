@@ -21,6 +21,7 @@ from billing.models import AccountState, LinkState, StripeAccount, StripeLink
 from billing.services.alerting import push_failed
 from billing.services.steps import reached
 from billing.services.stripe_access import NoPlatformKey, access_of
+from billing.stores import due
 from billing.stripe import setup
 from noburn.kit import ids
 from noburn.kit.sealing import Unreadable
@@ -38,18 +39,9 @@ _chance = random.SystemRandom().random
 
 def set_up_due(*, now: datetime, chance: Callable[[], float] = _chance) -> int:
     """Sets up one account that waits for it; returns how many there were, 0 or 1."""
-    with transaction.atomic():
-        row = (
-            StripeAccount.objects.select_for_update(skip_locked=True)
-            .filter(state=AccountState.PENDING, next_attempt_at__lte=now)
-            .order_by("next_attempt_at", "pk")
-            .first()
-        )
-        if row is None:
-            return 0
-        row.next_attempt_at = now + LEASE
-        row.tries += 1
-        row.save(update_fields=["next_attempt_at", "tries"])
+    row = due.take(StripeAccount.objects.filter(state=AccountState.PENDING), now=now, lease=LEASE)
+    if row is None:
+        return 0
     set_up(account_id=row.pk, version=row.version, now=now, chance=chance())
     return 1
 

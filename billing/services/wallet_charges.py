@@ -28,6 +28,7 @@ from budgets.domain.charging import (
 )
 from budgets.domain.policy import Scope
 from budgets.models import Budget
+from budgets.queries.billable import KINDS
 from budgets.services.wallet_limits import set_charges
 from noburn.kit.money import divide_up
 
@@ -81,22 +82,9 @@ def charge_of(terms: Terms | None, call: Settled) -> int:
 def _use(call: Settled) -> Any:
     usage = call.usage or {}
     tools = usage.get("tool_calls") or {}
-    names = (
-        "input_tokens",
-        "output_tokens",
-        "cache_read_tokens",
-        "cache_write_tokens",
-        "cache_write_1h_tokens",
-        "reasoning_tokens",
-        "audio_input_tokens",
-        "audio_output_tokens",
-        "images",
-    )
+    counts = {name: int(usage.get(name) or 0) for name in KINDS if name != "tool_calls"}
     return use_of_sums(
-        cost_nano=call.cost_nano,
-        requests=call.requests,
-        tool_calls=sum(tools.values()),
-        **{name: int(usage.get(name) or 0) for name in names},
+        cost_nano=call.cost_nano, requests=call.requests, tool_calls=sum(tools.values()), **counts
     )
 
 
