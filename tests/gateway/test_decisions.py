@@ -310,7 +310,7 @@ class TestQueue:
         for _ in range(5):
             ((pid,),) = world.run(log._store._rows("SELECT pg_backend_pid()", []))
             with psycopg.connect(settings.DATABASE_GATEWAY_URL, autocommit=True) as connection:
-                connection.execute("SELECT pg_terminate_backend(%s)", [pid])
+                connection.execute("SELECT pg_terminate_backend(%s, 10000)", [pid])  # returns once it is gone
             alice.place(**MINI)
             world.run(log.flush())
         assert len(logged(alice)) == 5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -22,6 +23,9 @@ RECONNECT_SECONDS = 3.0
 STATEMENT_MS = 5_000
 ANSWER_SECONDS = 7.0
 """When an answer is no longer waited for: a server that is frozen or cut off keeps no limit of its own."""
+
+_HALF_CLOSED = getattr(select, "POLLRDHUP", 0)
+"""Linux tells when the other side closed; elsewhere only that both did, which poll() tells unasked."""
 
 Row = dict[str, Any]
 
@@ -53,6 +57,13 @@ def _hang_up(connection: psycopg.AsyncConnection[Any]) -> None:
     """Breaks a connection on our side, so that whoever waits on it is told; to cancel would be to wait for the server."""
     with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as ours:
         ours.shutdown(socket.SHUT_RDWR)
+
+
+def _hung_up(connection: psycopg.AsyncConnection[Any]) -> bool:
+    """Whether the server ended an idle connection, by a restart for example. Costs no round trip."""
+    idle = select.poll()
+    idle.register(connection.fileno(), _HALF_CLOSED)
+    return bool(idle.poll(0))
 
 
 class MoneyStore:
@@ -91,7 +102,7 @@ class MoneyStore:
     ) -> AsyncIterator[psycopg.AsyncConnection[tuple[Any, ...]]]:
         """A connection in autocommit mode, for so long. Raises StorageUnavailable for no fault of the statement's."""
         try:
-            async with self._pool.connection() as connection:
+            async with self._living() as connection:
                 hanging_up = asyncio.get_running_loop().call_later(seconds, _hang_up, connection)
                 try:
                     yield connection
@@ -102,6 +113,19 @@ class MoneyStore:
             raise
         except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
             raise StorageUnavailable(str(error).strip() or type(error).__name__) from error
+
+    @asynccontextmanager
+    async def _living(self) -> AsyncIterator[psycopg.AsyncConnection[tuple[Any, ...]]]:
+        """One of the pool's connections that the server did not end while it lay idle."""
+        for _ in range(self._pool.max_size):
+            async with self._pool.connection() as connection:
+                if _hung_up(connection):
+                    await connection.close()  # The pool makes another in its place.
+                    continue
+                yield connection
+                return
+        async with self._pool.connection() as connection:
+            yield connection
 
     async def _rows(self, sql: str, params: Sequence[object]) -> list[tuple[Any, ...]]:
         async with self.connection() as connection, connection.cursor(row_factory=tuple_row) as cursor:
