@@ -21,8 +21,8 @@ from noburn.runtime.embedded import ROOT, server_pid
 from noburn.runtime.home import Home
 from noburn.runtime.names import APP
 from noburn.runtime.servers import Postgres, launch_argv
+from tests.doubles.program import free_port
 from tests.doubles.provider import ProviderDouble
-from tests.doubles.provider.process import free_port
 
 START_SECONDS = 90.0
 STOP_SECONDS = 30.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,16 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from django.conf import settings
 from pytest_django.fixtures import Settings
 
 from alerts.models import Attempt, Delivery
 from alerts.services import hints
 from noburn.kit import ids
-from noburn.runtime.secrets import Secrets
 from tests.alerts.desk import Desk
 from tests.doubles.smtp import MailServer
 from tests.doubles.webhook import WebhookReceiver
+from tests.support import processes
 
 pytestmark = pytest.mark.real_db
 
@@ -30,13 +28,6 @@ class Worker:
     """A Celery worker on the queue of alerts, a process of its own."""
 
     def __init__(self, **environment: str) -> None:
-        secrets = Secrets(
-            settings.SECRET_KEY,
-            settings.NOBURN_PEPPER,
-            settings.NOBURN_SIGNING_KEYS,
-            settings.NOBURN_SIGNING_KID,
-            tuple(settings.NOBURN_ENCRYPTION_KEYS),
-        )
         argv = [
             sys.executable,
             "-m",
@@ -52,20 +43,9 @@ class Worker:
         self._process = subprocess.Popen(
             [*argv, "--without-heartbeat", "--loglevel", "WARNING"],
             cwd=ROOT,
-            env={
-                **os.environ,
-                **secrets.environment(),
-                "DJANGO_SETTINGS_MODULE": "noburn.settings",
-                "NOBURN_HOME": str(settings.NOBURN_HOME),
-                "DATABASE_URL": settings.DATABASE_URL,
-                "DATABASE_OWNER_URL": settings.DATABASE_OWNER_URL,
-                "DATABASE_GATEWAY_URL": settings.DATABASE_GATEWAY_URL,
-                "REDIS_URL": settings.REDIS_URL,
-                "BROKER_URL": settings.BROKER_URL,
-                "NOBURN_ALLOW_PRIVATE_WEBHOOKS": "1",
-                "PYTHONWARNINGS": "ignore",
-                **environment,
-            },
+            env=processes.environment(
+                NOBURN_ALLOW_PRIVATE_WEBHOOKS="1", PYTHONWARNINGS="ignore", **environment
+            ),
             stdout=subprocess.DEVNULL,
         )
 

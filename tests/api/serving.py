@@ -21,7 +21,7 @@ import httpx
 
 from noburn.runtime.embedded import ROOT
 from noburn.runtime.home import Home
-from tests.doubles.provider.process import free_port
+from tests.doubles.program import free_port
 
 READY_SECONDS = 120
 STOP_SECONDS = 60

@@ -9,9 +9,21 @@ import pytest
 
 from tests.budgets.metering.conftest import owner as owner
 from tests.budgets.metering.conftest import tenant as tenant
+from tests.doubles.stripe import StripeDouble
 
 if TYPE_CHECKING:
     from tests.billing.book import Book
+
+
+@pytest.fixture(scope="module")
+def running_stripe() -> Iterator[StripeDouble]:
+    """The double of Stripe, for the tests of a file."""
+    # Django's applications are loaded after this file.
+    from billing.stripe.client import close_connections
+
+    with StripeDouble() as double:
+        yield double
+        close_connections()
 
 
 @pytest.fixture

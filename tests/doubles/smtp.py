@@ -10,7 +10,7 @@ from typing import Any
 
 from aiosmtpd.controller import Controller
 
-from tests.doubles.provider.process import free_port
+from tests.doubles.program import free_port
 
 WAIT_SECONDS = 30.0
 

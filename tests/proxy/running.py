@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.doubles.provider.process import ROOT, free_port
+from tests.doubles.program import ROOT, free_port
 
 READY_SECONDS = 60
 STOP_SECONDS = 60

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from proxy import keys
-from tests.doubles.provider.process import ROOT
+from tests.doubles.program import ROOT
 from tests.proxy.conftest import Start
 from tests.proxy.recorder import Recorder, Told
 from tests.proxy.running import Proxy

@@ -12,7 +12,7 @@ from granian.constants import Interfaces
 from granian.server.embed import Server
 
 from budgets.gateway.app import GatewayApp
-from tests.doubles.provider.process import free_port
+from tests.doubles.program import free_port
 from tests.support.world import Account, gateway_config
 
 ENOUGH = "10"

@@ -15,7 +15,7 @@ from billing.services import freezing, pushing, reconciling
 from billing.services.stripe_access import NotConnected, connected_account
 from noburn.kit.clock import utc_now
 from noburn.kit.money import to_usd
-from tenants.models import Tenant
+from tenants.management.asked import tenant_asked
 
 ROUNDS_MAX = 100_000
 SHOWN_MAX = 50
@@ -132,9 +132,7 @@ def _seen(slug: str, row: Reconciliation) -> dict[str, Any]:
 def _tenants(slug: str | None) -> dict[UUID, str]:
     if slug is None:
         return {account.tenant_id: account.tenant.slug for account in reconciling.accounts()}
-    tenant = Tenant.objects.filter(slug=slug).first()
-    if tenant is None:
-        raise CommandError(f"--tenant: there is no tenant {slug!r}")
+    tenant = tenant_asked(slug)
     try:
         connected_account(tenant_id=tenant.pk)
     except NotConnected:

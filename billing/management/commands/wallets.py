@@ -8,13 +8,13 @@ from argparse import ArgumentParser
 from dataclasses import asdict
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand
 
 from billing.services.burning import burn
 from billing.services.wallet_checks import check_wallets
 from noburn.kit import ids
 from noburn.kit.clock import utc_now
-from tenants.models import Tenant
+from tenants.management.asked import tenant_asked
 
 SHOWN_MAX = 50
 
@@ -28,12 +28,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true")
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        tenant_id = None
-        if options["tenant"]:
-            tenant = Tenant.objects.filter(slug=options["tenant"]).first()
-            if tenant is None:
-                raise CommandError(f"--tenant: there is no tenant {options['tenant']!r}")
-            tenant_id = tenant.pk
+        tenant_id = tenant_asked(options["tenant"]).pk if options["tenant"] else None
         if options["action"] == "burn":
             done = burn(now=utc_now(), tenant_id=tenant_id)
             told = json.dumps(asdict(done)) if options["json"] else str(done)

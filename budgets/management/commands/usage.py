@@ -14,7 +14,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from budgets.services import metering
 from noburn.kit.clock import utc_now
-from tenants.models import Tenant
+from tenants.management.asked import tenant_asked
 
 SHOWN_MAX = 50
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
@@ -39,7 +39,7 @@ class Command(BaseCommand):
             action.add_argument("--tenant", help="one tenant's slug; all without it")
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        tenant_id = _tenant(options["tenant"]) if options.get("tenant") else None
+        tenant_id = tenant_asked(options["tenant"]).pk if options.get("tenant") else None
         match options["action"]:
             case "status":
                 self._status(as_json=options["json"])
@@ -92,10 +92,3 @@ class Command(BaseCommand):
         except (metering.UsageMoved, metering.UsageBusy) as error:
             raise CommandError(str(error)) from error
         self.stdout.write(f"{days} days counted anew, {rows} rows")
-
-
-def _tenant(slug: str) -> UUID:
-    tenant = Tenant.objects.filter(slug=slug).first()
-    if tenant is None:
-        raise CommandError(f"--tenant: there is no tenant {slug!r}")
-    return tenant.pk

@@ -14,7 +14,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from budgets.services.operations import Operations, RedisUnavailable, StorageUnavailable
 from budgets.services.verification import Verification
-from tenants.models import Tenant
+from tenants.management.asked import tenant_asked
 
 SHOWN_MAX = 50
 
@@ -27,12 +27,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true")
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        tenant_id = None
-        if options["tenant"]:
-            tenant = Tenant.objects.filter(slug=options["tenant"]).first()
-            if tenant is None:
-                raise CommandError(f"--tenant: there is no tenant {options['tenant']!r}")
-            tenant_id = tenant.id
+        tenant_id = tenant_asked(options["tenant"]).pk if options["tenant"] else None
 
         async def work() -> Verification:
             urls = {"database_url": settings.DATABASE_URL, "redis_url": settings.REDIS_URL}

@@ -13,15 +13,6 @@ if TYPE_CHECKING:
     from tests.billing.plans.seller import Seller
 
 
-@pytest.fixture(scope="module")
-def running_stripe() -> Iterator[StripeDouble]:
-    from billing.stripe.client import close_connections
-
-    with StripeDouble() as double:
-        yield double
-        close_connections()
-
-
 @pytest.fixture
 def seller(book: Book, running_stripe: StripeDouble, settings: Settings) -> Iterator[Seller]:
     """noburn, hosted, selling plans to Alice through the double."""

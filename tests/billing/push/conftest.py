@@ -13,15 +13,6 @@ if TYPE_CHECKING:
     from tests.billing.push.till import Till
 
 
-@pytest.fixture(scope="module")
-def running_stripe() -> Iterator[StripeDouble]:
-    from billing.stripe.client import close_connections
-
-    with StripeDouble() as double:
-        yield double
-        close_connections()
-
-
 @pytest.fixture
 def stripe_double(running_stripe: StripeDouble, settings: Settings) -> Iterator[StripeDouble]:
     """The double, fresh; what it answered was at the end something that Stripe could have answered."""

@@ -12,36 +12,16 @@ from django.db import connections
 from billing.models import StripeAccount
 from billing.services import credit_notes, freezing, pushing, stripe_inbox, stripe_links, stripe_setup
 from billing.stripe import client
-from noburn.runtime.secrets import Secrets
 from tests.billing.push.till import Till
+from tests.support import processes
 
 ROOT = Path(__file__).resolve().parents[3]
 ROUNDS_MAX = 100
 
 
 def environment(**more: str) -> dict[str, str]:
-    """What a process needs to be a worker of this test's noburn."""
-    secrets = Secrets(
-        settings.SECRET_KEY,
-        settings.NOBURN_PEPPER,
-        settings.NOBURN_SIGNING_KEYS,
-        settings.NOBURN_SIGNING_KID,
-        tuple(settings.NOBURN_ENCRYPTION_KEYS),
-    )
-    return {
-        **os.environ,
-        **secrets.environment(),
-        "DJANGO_SETTINGS_MODULE": "noburn.settings",
-        "NOBURN_HOME": str(settings.NOBURN_HOME),
-        "DATABASE_URL": settings.DATABASE_URL,
-        "DATABASE_OWNER_URL": settings.DATABASE_OWNER_URL,
-        "DATABASE_GATEWAY_URL": settings.DATABASE_GATEWAY_URL,
-        "REDIS_URL": settings.REDIS_URL,
-        "BROKER_URL": settings.BROKER_URL,
-        "STRIPE_API_BASE": settings.STRIPE_API_BASE,
-        "LOG_LEVEL": "ERROR",
-        **more,
-    }
+    """What a process needs to be a worker of this test's noburn, with the double for Stripe."""
+    return processes.environment(STRIPE_API_BASE=settings.STRIPE_API_BASE, LOG_LEVEL="ERROR", **more)
 
 
 def dies(till: Till, work: str, step: str, times: int = 1) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.billing.push.conftest import running_stripe as running_stripe
 from tests.billing.push.conftest import stripe_double as stripe_double
 from tests.support.world import usd
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.billing.push.conftest import running_stripe as running_stripe
 from tests.billing.push.conftest import stripe_double as stripe_double
 from tests.billing.push.conftest import till as till
 from tests.billing.push.till import DAY, HOUR, NEXT, START

@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
-import socket
-import subprocess
-import sys
-import time
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[3]
-START_SECONDS = 20
-
-
-def free_port() -> int:
-    """Returns a port of 127.0.0.1 that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.doubles.program import Program, free_port
 
 
 class ProviderDouble:
@@ -32,7 +18,7 @@ class ProviderDouble:
 
     def __init__(self, port: int | None = None) -> None:
         self.port = port or free_port()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._program = Program("the provider double", "tests.doubles.provider", self.port)
 
     @property
     def url(self) -> str:
@@ -51,31 +37,12 @@ class ProviderDouble:
 
     def start(self) -> ProviderDouble:
         """Starts the process and returns once it answers. Raises RuntimeError when it does not."""
-        command = [sys.executable, "-m", "tests.doubles.provider", "--port", str(self.port)]
-        self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                raise RuntimeError(f"the provider double ended at once with {self._process.returncode}")
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                self._ask("GET", "/healthz")
-                return self
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(0.05)
-        self.stop()
-        raise RuntimeError(f"the provider double did not answer within {START_SECONDS} s")
+        self._program.start(lambda: self._ask("GET", "/healthz"))
+        return self
 
     def stop(self) -> None:
         """Ends the process, gently and then not."""
-        if self._process is None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
+        self._program.stop()
 
     def __enter__(self) -> ProviderDouble:
         return self.start()

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
-import subprocess
-import sys
 import threading
-import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import stripe
 
-from tests.doubles.provider.process import free_port
+from tests.doubles.program import Program, free_port
 from tests.doubles.stripe.server import Server
 
-ROOT = Path(__file__).resolve().parents[3]
-START_SECONDS = 20
 KEY = "rk_test_double"
 
 
@@ -40,8 +33,7 @@ class StripeDouble:
 
     def __init__(self, *, process: bool = False, port: int | None = None) -> None:
         self.port = port or (free_port() if process else 0)
-        self._own_process = process
-        self._process: subprocess.Popen[bytes] | None = None
+        self._program = Program("the Stripe double", "tests.doubles.stripe", self.port) if process else None
         self._server: Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -61,25 +53,14 @@ class StripeDouble:
 
     def start(self) -> StripeDouble:
         """Starts it and returns once it answers."""
-        if not self._own_process:
+        if self._program is None:
             self._server = Server(self.port)
             self.port = int(self._server.server_address[1])
             self._thread = threading.Thread(target=self._server.serve_forever, args=[0.02], daemon=True)
             self._thread.start()
             return self
-        command = [sys.executable, "-m", "tests.doubles.stripe", "--port", str(self.port)]
-        self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                raise RuntimeError(f"the Stripe double ended at once with {self._process.returncode}")
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                self._ask("GET", "/healthz", None)
-                return self
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(0.05)
-        self.stop()
-        raise RuntimeError(f"the Stripe double did not answer within {START_SECONDS} s")
+        self._program.start(lambda: self._ask("GET", "/healthz", None))
+        return self
 
     def stop(self) -> None:
         """Ends it."""
@@ -87,14 +68,8 @@ class StripeDouble:
             self._server.end()
             self._thread.join()
             self._server = self._thread = None
-        if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(5)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-            self._process = None
+        if self._program is not None:
+            self._program.stop()
 
     def __enter__(self) -> StripeDouble:
         return self.start()

@@ -15,6 +15,16 @@ def is_metered(price: Object) -> bool:
     return bool(price["recurring"]) and price["recurring"]["usage_type"] == "metered"
 
 
+def _pricing(price: Object | None) -> Object | None:
+    if price is None:
+        return None
+    return {
+        "price_details": {"price": price["id"], "product": price["product"]},
+        "type": "price_details",
+        "unit_amount_decimal": price["unit_amount_decimal"],
+    }
+
+
 def line(
     account: Account,
     *,
@@ -28,13 +38,6 @@ def line(
     metadata: dict[str, str] | None = None,
 ) -> Object:
     """Returns one line, not yet on an invoice."""
-    pricing = None
-    if price is not None:
-        pricing = {
-            "price_details": {"price": price["id"], "product": price["product"]},
-            "type": "price_details",
-            "unit_amount_decimal": price["unit_amount_decimal"],
-        }
     return {
         "id": account.world.new_id("il"),
         "object": "line_item",
@@ -50,7 +53,7 @@ def line(
         "parent": parent,
         "period": {"start": period[0], "end": period[1]},
         "pretax_credit_amounts": [],
-        "pricing": pricing,
+        "pricing": _pricing(price),
         "quantity": quantity,
         "quantity_decimal": None if quantity is None else str(quantity),
         "subscription": None,
@@ -133,13 +136,6 @@ def invoice_item(account: Account, customer: str, amount: int, currency: str, **
     now = account.world.clock.now
     start, end = given.get("period") or (now, now)
     price, subscription = given.get("price"), given.get("subscription")
-    pricing = None
-    if price is not None:
-        pricing = {
-            "price_details": {"price": price["id"], "product": price["product"]},
-            "type": "price_details",
-            "unit_amount_decimal": price["unit_amount_decimal"],
-        }
     parent = None
     if subscription is not None:
         parent = {
@@ -163,7 +159,7 @@ def invoice_item(account: Account, customer: str, amount: int, currency: str, **
         "net_amount": amount,
         "parent": parent,
         "period": {"start": start, "end": end},
-        "pricing": pricing,
+        "pricing": _pricing(price),
         "proration": bool(given.get("proration")),
         "quantity": given.get("quantity", 1),
         "quantity_decimal": str(given.get("quantity", 1)),

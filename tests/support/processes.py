@@ -1,0 +1,32 @@
+"""Processes of this test's noburn: what they need to know of it."""
+
+from __future__ import annotations
+
+import os
+
+from django.conf import settings
+
+from noburn.runtime.secrets import Secrets
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Returns what a process needs to be one of this test's noburn, and `more`."""
+    secrets = Secrets(
+        settings.SECRET_KEY,
+        settings.NOBURN_PEPPER,
+        settings.NOBURN_SIGNING_KEYS,
+        settings.NOBURN_SIGNING_KID,
+        tuple(settings.NOBURN_ENCRYPTION_KEYS),
+    )
+    return {
+        **os.environ,
+        **secrets.environment(),
+        "DJANGO_SETTINGS_MODULE": "noburn.settings",
+        "NOBURN_HOME": str(settings.NOBURN_HOME),
+        "DATABASE_URL": settings.DATABASE_URL,
+        "DATABASE_OWNER_URL": settings.DATABASE_OWNER_URL,
+        "DATABASE_GATEWAY_URL": settings.DATABASE_GATEWAY_URL,
+        "REDIS_URL": settings.REDIS_URL,
+        "BROKER_URL": settings.BROKER_URL,
+        **more,
+    }
