@@ -80,6 +80,7 @@ class GatewayApp:
             "/v1/void",
             "/v1/remaining",
             "/v1/prices",
+            RUNS_PATH,
             "/healthz",
             "/readyz",
         }
@@ -117,7 +118,9 @@ class GatewayApp:
 
     def handles(self, path: str, method: str = "GET") -> bool:
         """Whether a path belongs to the gateway; those of runs do by method, since lists of them are the management API's."""
-        return path in self.PATHS or path.startswith("/v1/holds/") or handles_run(path, method)
+        if path == RUNS_PATH or path.startswith(f"{RUNS_PATH}/"):
+            return handles_run(path, method)
+        return path in self.PATHS or path.startswith("/v1/holds/")
 
     async def startup(self) -> None:
         """Connects and loads what every decision needs."""
