@@ -29,7 +29,17 @@ UNKNOWN_SECONDS = 2.0
 class Snapshot:
     """A tenant's policy with what is derived from it."""
 
-    __slots__ = ("ceilings", "guards", "key_ids", "keys", "learned", "matcher", "policy", "prices", "projects")
+    __slots__ = (
+        "ceilings",
+        "guards",
+        "key_ids",
+        "keys",
+        "learned",
+        "matcher",
+        "policy",
+        "prices",
+        "projects",
+    )
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
