@@ -8,6 +8,7 @@ import pytest
 
 from budgets.domain import runs
 from budgets.tasks import end_runs
+from tests.support.api import Api
 
 if TYPE_CHECKING:
     from tests.support.asgi import Answer
@@ -267,3 +268,19 @@ class TestIdleRuns:
         end_runs.run()
         assert place(alice, "idle")["reason"] == "run_stopped"
         assert place(alice, "busy")["decision"] == "allow"
+
+
+class TestTheList:
+    def test_shows_runs_with_what_they_used(self, alice: Account) -> None:
+        api = Api(secret=alice.key(["read"]).secret)
+        start(alice, run="top", caps={"usd": "1"}, subject={"customer": "acme"}, metadata={"agent": "a"})
+        start(alice, run="low", parent="top")
+        alice.settle(place(alice, "low"), "$0.02")
+        close(alice, "low", "end", reason="done")
+        assert [(r["id"], r["state"]) for r in api.all("/v1/runs")] == [("low", "ended"), ("top", "open")]
+        assert [r["id"] for r in api.all("/v1/runs", root="true")] == ["top"]
+        assert [r["id"] for r in api.all("/v1/runs", state="ended", parent="top")] == ["low"]
+        found = api.get("/v1/runs/top")
+        assert (found["caps"]["usd"], found["metadata"], found["customer"]) == ("1", {"agent": "a"}, "acme")
+        assert (found["summary"]["cost_usd"], found["summary"]["runs"]) == ("0.02", 2)
+        assert api.get("/v1/runs/nobody").status == 404
