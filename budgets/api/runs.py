@@ -64,7 +64,7 @@ class RunOut(Representation):
     id = serializers.CharField(source="run", help_text="As calls name it in `subject.run`.")
     state = serializers.ChoiceField(choices=STATES)
     reason = serializers.CharField(help_text="Why it is over: what was said, `idle`, `seconds`, or `parent`.")
-    parent = serializers.CharField(allow_null=True)
+    parent = serializers.CharField(allow_null=True)  # type: ignore[assignment]  # a field, and no serializer's parent
     parents = serializers.ListField(
         child=serializers.CharField(), help_text="Those above it, the root first."
     )
@@ -148,6 +148,12 @@ class Runs(TenantView[Run]):
         """Lists the runs that were started or stopped, newest first."""
         return self.page(self.get_queryset())
 
+
+class OneRun(Runs):
+    """One run, with what it used."""
+
+    representation = RunWithSummaryOut
+
     @extend_schema(
         operation_id="getRun",
         summary="Get a run",
@@ -159,5 +165,4 @@ class Runs(TenantView[Run]):
         found = self.rows().filter(run=pk).first()
         if found is None:
             raise Missing(pk)
-        self.representation = RunWithSummaryOut
         return self.answer(found)

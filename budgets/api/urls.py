@@ -16,7 +16,7 @@ from budgets.api.ledger import Ledger
 from budgets.api.overrides import Overrides
 from budgets.api.price_overrides import PriceOverrides
 from budgets.api.reratings import Reratings
-from budgets.api.runs import Runs
+from budgets.api.runs import OneRun, Runs
 from budgets.api.usage import Usage
 
 router = SimpleRouter(trailing_slash=False)
@@ -42,7 +42,7 @@ urlpatterns = [
     path("decisions/<pk>", Decisions.as_view({"get": "retrieve"}), name="decision"),
     path("estimates", LearnedEstimates.as_view({"get": "list"}), name="estimates"),
     path("runs", Runs.as_view({"get": "list"}), name="runs"),
-    path("runs/<pk>", Runs.as_view({"get": "retrieve"}), name="run"),
+    path("runs/<pk>", OneRun.as_view({"get": "retrieve"}), name="run"),
     path("usage", Usage.as_view({"get": "ask"}), name="usage"),
     path("compare", Compare.as_view({"get": "ask"}), name="compare"),
     path("ledger", Ledger.as_view({"get": "list"}), name="ledger"),

@@ -68,13 +68,14 @@ class TestRules:
     def test_name_what_is_wrong(self) -> None:
         from budgets.services.budgets import NewBudget
 
-        for fields, wrong in (
+        cases: tuple[tuple[dict[str, Any], set[str]], ...] = (
             ({"scope": "plan", "plan": "free"}, {"plan"}),
             ({"scope": "tag", "tag": "x", "plan": "free"}, {"plan"}),
             ({"scope": "user", "plan": "free", "upgrade_to": "free"}, {"upgrade_to"}),
             ({"scope": "user", "upgrade_to": "pro"}, {"upgrade_to"}),
             ({"scope": "user", "plan": "*"}, {"plan"}),
             ({"scope": "user", "plan": "free", "upgrade_to": "pro"}, set()),
-        ):
+        )
+        for fields, wrong in cases:
             budget = NewBudget(window="month", limit=1, **fields)
             assert {error.field for error in budget.errors()} == wrong, fields
