@@ -230,6 +230,7 @@ class Faults:
     actions = (
         lambda w: w.call(), advance, tick, sweep, leap, save, poll, heal_one, crash, edit, add_budget, plan_close,
         retire_one, write_off, rerate, restart, kill, flush, fail_over, stray_delete, postgres_down, lend,
+        lambda w: w.lease(),
     )  # fmt: skip
 
     # The end of a run
