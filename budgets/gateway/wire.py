@@ -122,7 +122,7 @@ def read_object(raw: Any, shape: type[T]) -> tuple[T, tuple[str, ...]]:
     """As `read`, of JSON that is decoded already."""
     if type(raw) is not dict:
         raise ProblemError(problem("invalid-request", detail="The body must be a JSON object."))
-    known = _fields[shape]
+    known = _fields.get(shape) or _fields.setdefault(shape, frozenset(shape.__struct_fields__))
     unknown = tuple(sorted(raw.keys() - known)[:20]) if raw.keys() - known else ()
     if type(subject := raw.get("subject")) is dict and subject.keys() - _SUBJECT:
         unknown += tuple(f"subject.{name}" for name in sorted(subject.keys() - _SUBJECT)[:20])

@@ -10,6 +10,7 @@ from budgets.services.decisions import DecisionLog
 from budgets.services.epochs import CountersUnavailable, EpochDirectory
 from budgets.services.grants import Grants
 from budgets.services.holds import Holds
+from budgets.services.leases import Leases
 from budgets.services.resolutions import Resolutions
 from budgets.services.snapshots import Snapshots
 from budgets.services.subjects import Subjects
@@ -60,6 +61,15 @@ class DataPlane:
             waiters=waiters,
             keyring=self.keyring,
             pepper=pepper,
+        )
+
+        self.leases = Leases(
+            store=self._store,
+            holds=self.holds,
+            epochs=self._epochs,
+            grants=self._grants,
+            snapshots=self.snapshots,
+            resolutions=self.resolutions,
         )
 
     async def start(self) -> None:

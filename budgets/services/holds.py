@@ -17,6 +17,7 @@ from budgets.domain.authorization import (
     Hold,
     HoldBody,
     Keyring,
+    LeaseTerms,
     encode_body,
     hold_from,
     incarnations_of,
@@ -90,6 +91,7 @@ class Call(msgspec.Struct, frozen=True):
     wait_ms: int = 0
     fit: Callable[[Metric, int], tuple[int, Bound] | None] | None = None
     ceiling: Ceiling | None = None
+    lease: bool = False
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -468,4 +470,10 @@ def _body(
             for place in places
         ),
         ceiling=call.ceiling,
+        lease=_lease_terms(snapshot, places, bound) if call.lease else None,
     )
+
+
+def _lease_terms(snapshot: Snapshot, places: list[Place], bound: Bound) -> LeaseTerms:
+    ends = min((place.ends_ms for place in places if place.ends_ms), default=0)
+    return LeaseTerms(snapshot.policy.version, ends, bound.tokens, bound.requests)
