@@ -70,6 +70,7 @@ def gateway_operations() -> set[tuple[str, str]]:
 
     app = GatewayApp(gateway_config())
     assert {path for _, path in app._routes} == app.PATHS
-    # The one path with a variable is matched by its ends.
-    assert app.handles("/v1/holds/hold_1/extend")
-    return {*app._routes, ("POST", "/v1/holds/{id}/extend")}
+    # Paths with a variable are matched by their ends.
+    ends = ("/v1/holds/{id}/extend", "/v1/leases/{id}/report", "/v1/leases/{id}/close")
+    assert all(app.handles(path.replace("{id}", "hold_1")) for path in ends)
+    return {*app._routes, *(("POST", path) for path in ends)}
