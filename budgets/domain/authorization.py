@@ -43,6 +43,16 @@ class HeldCounter(msgspec.Struct, frozen=True, array_like=True):
     rate: bool
 
 
+class LeaseTerms(msgspec.Struct, frozen=True, array_like=True):
+    """That a hold is a lease: the policy version that it was placed under, and when the first of its windows ends, in ms
+    (0: never). `tokens` and `requests` are what it is for beside its USD, whether or not a budget counts them."""
+
+    policy_version: int
+    ends_ms: int
+    tokens: int
+    requests: int
+
+
 class HoldBody(msgspec.Struct, frozen=True, array_like=True):
     """What is known of a hold before Redis places it; stored with the hold, so that a sweep can presume it.
 
@@ -69,6 +79,7 @@ class HoldBody(msgspec.Struct, frozen=True, array_like=True):
     tags: dict[str, str]
     counters: tuple[HeldCounter, ...]
     ceiling: Ceiling | None = None
+    lease: LeaseTerms | None = None
 
 
 class Hold(msgspec.Struct, frozen=True):

@@ -26,6 +26,9 @@ GRACE_SECONDS: Final = 60
 ENDS_EARLY_SECONDS: Final = 2
 """So long before its instant credit that ends is granted no more: what Redis asks at the instant then finds it ended."""
 
+LEASE_DRAW_SECONDS: Final = 60
+"""So long after placing calls may be drawn from a lease, if no window of its counters ends before."""
+
 SHARDS: Final = 64
 """Virtual shards; fixed at install, because it decides in which slot a tenant's keys live."""
 
@@ -47,9 +50,13 @@ PRECEDENCE: Final = (Verdict.EXCEEDED, Verdict.ASK, Verdict.BUSY, Verdict.FITS)
 
 
 class HoldState(StrEnum):
-    """The life of a hold. `placed` is stored in Redis alone, the rest in `hold_resolutions`."""
+    """The life of a hold. `placed` is stored in Redis alone, the rest in `hold_resolutions`.
+
+    `leased` is a lease that calls were drawn from: as open as a placed one, of what is left of it.
+    """
 
     PLACED = "placed"
+    LEASED = "leased"
     SETTLED = "settled"
     VOIDED = "voided"
     PRESUMED = "presumed"
@@ -69,6 +76,10 @@ TRANSITIONS: Final[dict[tuple[HoldState, HoldState], Step]] = {
     (_S.PLACED, _S.SETTLED): Step.FIRST,
     (_S.PLACED, _S.VOIDED): Step.FIRST,
     (_S.PLACED, _S.PRESUMED): Step.FIRST,
+    (_S.LEASED, _S.VOIDED): Step.FIRST,
+    (_S.LEASED, _S.PRESUMED): Step.FIRST,
+    # A lease is never settled itself: its draws are.
+    (_S.LEASED, _S.SETTLED): Step.CONFLICT,
     (_S.PRESUMED, _S.SETTLED): Step.LATER,
     (_S.PRESUMED, _S.VOIDED): Step.LATER,
     (_S.PRESUMED, _S.PRESUMED): Step.REPLAY,

@@ -46,6 +46,21 @@ def price_list(
     return items
 
 
+def model_prices(
+    book: PriceBook, provider: str, model: str, *, now: datetime, prices: TenantPrices | None
+) -> list[dict[str, Any]]:
+    """Returns what `price_list` has of one model, under the name that was asked for: an alias is listed as such."""
+    found = book.find(provider, model)
+    listed = found.entry.model.lower() if isinstance(found, Model) else model.lower()
+    items = [
+        item
+        for item in price_list(book, provider=provider, now=now, prices=prices)
+        if item["model"].lower() == listed
+    ]
+    own = [item for item in items if item["model"].lower() == model.lower()]
+    return [{**item, "model": model} for item in own or items]
+
+
 def price_list_etag(
     book: PriceBook, now: datetime, *, provider: str | None = None, prices: TenantPrices | None = None
 ) -> str:

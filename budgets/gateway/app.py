@@ -23,6 +23,7 @@ from budgets.gateway import reads
 from budgets.gateway.admission import Refusal, Repriced, admit, stands_in_the_way
 from budgets.gateway.config import GatewayConfig
 from budgets.gateway.decisions import record
+from budgets.gateway.leases import LeaseEndpoint
 from budgets.gateway.preflight import allow_answer, call_of, deny_answer, price, refusal, unpriced
 from budgets.gateway.request import Receive, Request, Scope, read_body
 from budgets.gateway.runs import RUNS_PATH, close_run, closing_of, handles_run, start_run
@@ -65,6 +66,10 @@ Answer = tuple[int, bytes, list[tuple[bytes, bytes]]]
 Handler = Callable[[Request], Awaitable[Answer]]
 
 
+def _body_max(path: str) -> int:
+    return BATCH_BODY_MAX if path == "/v1/settle/batch" or path.startswith("/v1/leases/") else BODY_MAX
+
+
 def _json(value: object, status: int = 200) -> Answer:
     return status, _encode(value), [(b"content-type", b"application/json")]
 
@@ -78,6 +83,7 @@ class GatewayApp:
             "/v1/settle",
             "/v1/settle/batch",
             "/v1/void",
+            "/v1/leases",
             "/v1/remaining",
             "/v1/prices",
             RUNS_PATH,
@@ -104,11 +110,13 @@ class GatewayApp:
         self._settlements = Settlements(
             self._plane.keyring, self._plane.resolutions, self._plane.snapshots, config.base_url
         )
+        self._leases = LeaseEndpoint(self._plane, self._settlements)
         self._routes: dict[tuple[str, str], Handler] = {
             ("POST", "/v1/preflight"): self._preflight,
             ("POST", "/v1/settle"): self._settle,
             ("POST", "/v1/settle/batch"): self._settle_batch,
             ("POST", "/v1/void"): self._void,
+            ("POST", "/v1/leases"): self._lease,
             ("GET", "/v1/remaining"): self._remaining,
             ("GET", "/v1/prices"): self._prices,
             ("GET", "/healthz"): self._healthz,
@@ -120,7 +128,7 @@ class GatewayApp:
         """Whether a path belongs to the gateway; of runs by the method, since the management API lists them."""
         if path == RUNS_PATH or path.startswith(f"{RUNS_PATH}/"):
             return handles_run(path, method)
-        return path in self.PATHS or path.startswith("/v1/holds/")
+        return path in self.PATHS or path.startswith(("/v1/holds/", "/v1/leases/"))
 
     async def startup(self) -> None:
         """Connects and loads what every decision needs."""
@@ -160,7 +168,7 @@ class GatewayApp:
         handler = self._routes.get((method, path))
         if handler is None:
             handler = self._other(method, path)
-        body = await read_body(receive, BATCH_BODY_MAX if path == "/v1/settle/batch" else BODY_MAX)
+        body = await read_body(receive, _body_max(path))
         try:
             return await handler(Request(scope, body, request_id))
         except StorageUnavailable as error:
@@ -186,6 +194,9 @@ class GatewayApp:
         if path.startswith("/v1/holds/") and path.endswith("/extend"):
             if method == "POST":
                 return self._extend
+        elif path.startswith("/v1/leases/") and path.endswith(("/report", "/close")):
+            if method == "POST":
+                return self._lease_report
         elif path not in self.PATHS:
             raise ProblemError(problem("not-found", detail=f"There is no {path}."))
         allowed = sorted({m for m, p in self._routes if p == path} or {"POST"})
@@ -240,6 +251,29 @@ class GatewayApp:
             except Repriced as newer:
                 snapshot = newer.snapshot
         raise CountersUnavailable("the tenant's prices did not come to rest; try again")
+
+    async def _lease(self, request: Request) -> Answer:
+        snapshot, key = await self._key(request, scope="preflight")
+        idempotency_key = request.idempotency_key
+        for _ in range(PRICINGS_MAX):
+            try:
+                return _json(await self._leases.open(request.body, idempotency_key, snapshot, key))
+            except Repriced as newer:
+                snapshot = newer.snapshot
+            except TooManyBudgets as error:
+                raise ProblemError(problem("too-many-budgets", detail=f"{error}.")) from error
+            except TooManySubjects as error:
+                raise ProblemError(problem("too-many-subjects", detail=f"{error}.")) from error
+            except IdempotencyConflict as error:
+                raise ProblemError(problem("idempotency-conflict", detail=f"{error}.")) from error
+        raise CountersUnavailable("the tenant's prices did not come to rest; try again")
+
+    async def _lease_report(self, request: Request) -> Answer:
+        tenant_id = await self._settling(request)
+        lease_id, _, word = request.path.removeprefix("/v1/leases/").partition("/")
+        return _json(
+            await self._leases.report(request.body, tenant_id, lease_id, request.id, close=word == "close")
+        )
 
     async def _decide(self, request: Request, snapshot: Snapshot, key: KeyRecord) -> Answer:
         idempotency_key = request.idempotency_key

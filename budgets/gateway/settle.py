@@ -51,6 +51,10 @@ class Settlements:
             hold = self.keyring.verify(token)
         except InvalidAuthorization as error:
             raise ProblemError(problem("invalid-authorization", detail=f"authorization: {error}.")) from error
+        if hold.body.lease is not None:
+            raise ProblemError(
+                problem("invalid-authorization", detail="authorization: of a lease; its draws are reported.")
+            )
         if hold.body.tenant_id != tenant_id:
             raise ProblemError(
                 problem(
@@ -68,10 +72,10 @@ class Settlements:
         self, request: Settle, unknown: tuple[str, ...], tenant_id: UUID, book: PriceBook
     ) -> dict[str, Any]:
         hold = self.hold(request.authorization, tenant_id)
-        report, warnings = report_of(request, hold, book, await self._prices(hold))
+        report, warnings = report_of(request, hold, book, await self.prices_of(hold))
         return answer(await self._resolve(hold, report), warnings + ignored(unknown))
 
-    async def _prices(self, hold: Hold) -> TenantPrices | None:
+    async def prices_of(self, hold: Hold) -> TenantPrices | None:
         """The tenant's own prices, with the one that a hold names. Raises StorageUnavailable."""
         tenant_id, named = hold.body.tenant_id, override_of(hold.body.price_id)
         snapshot = self.snapshots.get(tenant_id)

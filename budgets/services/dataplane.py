@@ -11,6 +11,7 @@ from budgets.services.epochs import CountersUnavailable, EpochDirectory
 from budgets.services.grants import Grants
 from budgets.services.guards import Guards
 from budgets.services.holds import Holds
+from budgets.services.leases import Leases
 from budgets.services.resolutions import Resolutions
 from budgets.services.runs import Runs
 from budgets.services.snapshots import Snapshots
@@ -75,6 +76,15 @@ class DataPlane:
             keyring=self.keyring,
             pepper=pepper,
             guards=guards,
+        )
+
+        self.leases = Leases(
+            store=self._store,
+            holds=self.holds,
+            epochs=self._epochs,
+            grants=self._grants,
+            snapshots=self.snapshots,
+            resolutions=self.resolutions,
         )
 
     async def start(self) -> None:

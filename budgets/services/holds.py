@@ -17,6 +17,7 @@ from budgets.domain.authorization import (
     Hold,
     HoldBody,
     Keyring,
+    LeaseTerms,
     encode_body,
     hold_from,
     incarnations_of,
@@ -96,6 +97,7 @@ class Call(msgspec.Struct, frozen=True):
     fingerprint: str = ""
     asking: bool = False
     """A question about budgets: no guard concerns it."""
+    lease: bool = False
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -509,4 +511,10 @@ def _body(
             for place in places
         ),
         ceiling=call.ceiling,
+        lease=_lease_terms(snapshot, places, bound) if call.lease else None,
     )
+
+
+def _lease_terms(snapshot: Snapshot, places: list[Place], bound: Bound) -> LeaseTerms:
+    ends = min((place.ends_ms for place in places if place.ends_ms), default=0)
+    return LeaseTerms(snapshot.policy.version, ends, bound.tokens, bound.requests)

@@ -91,6 +91,9 @@ class _Waiting:
 def presumption(hold: Hold, *, flags: tuple[str, ...] = (), outcome: str = "expired") -> Report:
     """What is presumed of a hold that nobody settled: all of it."""
     body = hold.body
+    if body.lease is not None:
+        # How many calls were drawn and never reported, nobody knows; nb_resolve leaves out what was.
+        return Report("presumed", body.cost_nano, 0, 0, outcome=outcome, flags=flags)
     tokens = body.input_tokens + body.n * body.max_output_tokens
     return Report("presumed", body.cost_nano, tokens, 1, outcome=outcome, flags=flags)
 
@@ -309,6 +312,10 @@ class Resolutions:
         self._on_apply(hold)
         if self._on_cost is not None and row["outcome"] == "first":
             await self._on_cost(hold, waiting.report.cost_nano)
+
+    async def apply(self, hold: Hold, report: Report, item: Row, row: Row) -> None:
+        """Tells Redis of a resolution that another transaction than a group's committed: a lease's close."""
+        await self._apply(_Waiting(hold, report, item, asyncio.get_running_loop().create_future()), row)
 
     async def idle(self) -> None:
         """Waits until everything queued is committed and Redis was told (shutdown)."""

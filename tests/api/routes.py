@@ -70,15 +70,15 @@ def gateway_operations() -> set[tuple[str, str]]:
 
     app = GatewayApp(gateway_config())
     assert {path for _, path in app._routes} == app.PATHS
-    # The one path with a variable is matched by its ends.
-    assert app.handles("/v1/holds/hold_1/extend")
-    assert app.handles("/v1/runs/run_1/stop", "POST")
-    assert app.handles("/v1/runs/run_1/end", "POST")
+    # Paths with a variable are matched by their ends.
+    ends = (
+        "/v1/holds/{id}/extend",
+        "/v1/leases/{id}/report",
+        "/v1/leases/{id}/close",
+        "/v1/runs/{id}/stop",
+        "/v1/runs/{id}/end",
+    )
+    assert all(app.handles(path.replace("{id}", "hold_1"), "POST") for path in ends)
     assert not app.handles("/v1/runs", "GET")
     assert not app.handles("/v1/runs/run_1", "GET")
-    return {
-        *app._routes,
-        ("POST", "/v1/holds/{id}/extend"),
-        ("POST", "/v1/runs/{id}/stop"),
-        ("POST", "/v1/runs/{id}/end"),
-    }
+    return {*app._routes, *(("POST", path) for path in ends)}

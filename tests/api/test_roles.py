@@ -72,6 +72,9 @@ SCOPES = ("preflight", "settle", "read", "manage")
 GATEWAY: dict[tuple[str, str], frozenset[str]] = {
     ("POST", "/v1/preflight"): frozenset({"preflight"}),
     ("POST", "/v1/holds/{id}/extend"): frozenset({"preflight"}),
+    ("POST", "/v1/leases"): frozenset({"preflight"}),
+    ("POST", "/v1/leases/{id}/report"): frozenset(SCOPES),
+    ("POST", "/v1/leases/{id}/close"): frozenset(SCOPES),
     ("GET", "/v1/remaining"): frozenset({"read"}),
     ("GET", "/v1/prices"): frozenset({"read"}),
     # Money that was spent is recorded, whatever the key may do.

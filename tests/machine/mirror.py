@@ -36,7 +36,7 @@ _COUNTERS = """SELECT c.counter_id, c.budget_id, c.subject, c.limit_amount, c.bu
 _GRANTS = """SELECT g.counter_id, g.epoch_id, g.incarnation, g.state, g.authority, g.granted, g.seq, g.acked_seq,
         g.clamped, g.answered_at IS NOT NULL FROM grants g JOIN epochs e USING (epoch_id) WHERE g.tenant_id = %s
     ORDER BY g.counter_id, e.created_at, g.incarnation"""
-_RESOLUTIONS = """SELECT hold_id, state, posted, first, live, revision FROM hold_resolutions
+_RESOLUTIONS = """SELECT hold_id, state, posted, first, live, revision, held FROM hold_resolutions
     WHERE tenant_id = %s AND state <> 'written_off'"""
 
 
@@ -173,8 +173,8 @@ class Mirror:
             counter.authority += authority
         pg.resolutions = {}
         self.revisions = {}
-        for hold_id, state, posted, first, live, revision in resolutions:
-            found = Resolution(HoldState(state), tuple(posted), tuple(live))
+        for hold_id, state, posted, first, live, revision, held in resolutions:
+            found = Resolution(HoldState(state), tuple(posted), tuple(live), tuple(held))
             found.first = tuple(first)
             pg.resolutions[hold_id] = found
             self.revisions[hold_id] = revision
@@ -247,6 +247,7 @@ class Mirror:
         hold.placed_at, hold.expires_at = real.placed_ms, real.expires_ms
         hold.state, hold.committed = HoldState.PLACED, list(hold.amounts)
         hold.posted, hold.written = (0,) * len(hold.amounts), set()
+        hold.lease, hold.left = False, list(hold.amounts)
         self.truth.holds[hold.id] = hold
         starts = dict(
             (row[0], (row[1], row[2] or FOREVER))

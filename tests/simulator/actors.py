@@ -100,6 +100,27 @@ def resolve(
     yield from send(world, host, messages)
 
 
+def report(world: Any, host: Host, holder: Any, total: int | None, tries: int, bare: bool = False) -> Actor:
+    """Report what ended of a lease's draws, and close it if `total` says how many there were."""
+    lease, draws = holder.lease, [] if bare else holder.unreported[:]
+    got = yield (world.pg, "draw", lease, draws, total)
+    if got is ERROR:
+        world.count("reports kept in an outbox")
+        world.later(5 * 2**tries, "report", holder, total, min(tries + 1, 6))
+        return
+    steps, closed, apply, messages = got
+    for (draw, wanted, usage), step in zip(draws, steps, strict=True):
+        world.truth.on_acknowledged(draw, wanted, usage, step)
+    # What is reported twice answers the same; now and then a holder does not know that it was answered.
+    if world.calm or world.rng.random() < 0.8:
+        holder.unreported = [item for item in holder.unreported if item not in draws]
+    if apply is not None:
+        yield (host.redis, "resolve", lease.epoch, lease.call, lease.id, apply)
+    yield from send(world, host, messages)
+    if total is not None and not closed:
+        world.later(10, "holder", holder, "close")
+
+
 def extend(world: Any, host: Host, hold: Any, seconds: int) -> Actor:
     """Prolong a hold."""
     yield (host.redis, "extend", hold.epoch, hold.call, hold.id, seconds)

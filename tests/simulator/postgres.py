@@ -11,12 +11,13 @@ from typing import Any
 from budgets.domain import escrow
 from budgets.domain.escrow import HoldState, Step
 
+from .leases import LeaseStore
 from .rows import Ask, Budget, Counter, CounterKey, Epoch, Message, Resolution, Row
 
 WRITE_OFF_WAIT = escrow.MAX_HOLD_LIFE_SECONDS + escrow.GRACE_SECONDS
 
 
-class Postgres:
+class Postgres(LeaseStore):
     """The store of record. `down` makes every call fail before it does anything."""
 
     def __init__(self, world: Any, bug: str) -> None:
@@ -179,6 +180,8 @@ class Postgres:
         """
         found = self.resolutions.get(hold.id)
         state = found.state if found else HoldState.PLACED
+        if hold.lease and wanted is HoldState.PRESUMED:
+            usage = self.left_of(hold, found)
         known = found and (found.posted if self.bug == "replay_by_rerated_cost" else found.told)
         same = known == usage
         step = escrow.transition(state, wanted, same_usage=same)
@@ -187,7 +190,7 @@ class Postgres:
         if self.bug == "duplicate_posts_twice" and step is Step.REPLAY and wanted is HoldState.SETTLED:
             step = Step.LATER
         out: list[Message] = []
-        if found is None:
+        if found is None or state is HoldState.LEASED:
             found = self._first(hold, wanted, usage, out)
         elif step is Step.LATER:
             self._later(hold, found, wanted, usage, out)
@@ -203,7 +206,8 @@ class Postgres:
                 inc = row.inc if row else inc
             elif not found.live[i] and self.bug != "apply_after_closed":
                 continue
-            kept = min(posted[i], hold.amounts[i])
+            drawn = hold.amounts[i] - found.held[i] if self.bug != "apply_forgets_draws" else 0
+            kept = drawn + min(posted[i], found.held[i])
             apply.append((key, inc, kept - hold.amounts[i], -hold.amounts[i]))
         return step, apply, out
 
@@ -213,7 +217,10 @@ class Postgres:
             usage = tuple(0 for _ in usage)
         if bug == "actual_capped":
             usage = tuple(min(a, h) for a, h in zip(usage, hold.amounts, strict=True))
-        for key, h, inc, a in zip(hold.counters, hold.amounts, hold.incs, usage, strict=True):
+        held, before = hold.amounts, self.resolutions.get(hold.id)
+        if before is not None and before.state is HoldState.LEASED:
+            held = self.left_of(hold, before)
+        for key, h, inc, a in zip(hold.counters, held, hold.incs, usage, strict=True):
             counter = self.counters[key]
             row = counter.rows[inc]
             alive = row.state == "live" and self.epochs[hold.epoch].state == "open"
@@ -228,7 +235,8 @@ class Postgres:
             self._authority(counter, row, -cut)
             if not alive or a > h:
                 self._publish(key, out)
-        found = self.resolutions[hold.id] = Resolution(wanted, usage, tuple(live))
+        found = self.resolutions[hold.id] = Resolution(wanted, usage, tuple(live), held)
+        found.draws = before.draws if before is not None else 0
         return found
 
     def _later(

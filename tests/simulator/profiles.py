@@ -1,4 +1,4 @@
-"""How often each thing happens: five kinds of bad days and a calm one."""
+"""How often each thing happens: six kinds of bad days and a calm one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 ACTIONS: Final = (
     "call", "advance", "tick", "sweep", "leap", "save", "poll", "heal_one", "crash", "edit", "add_budget",
     "plan_close", "retire_one", "write_off", "rerate", "restart", "kill", "flush", "fail_over", "stray_delete",
-    "postgres_down", "lend",
+    "postgres_down", "lend", "lease",
 )  # fmt: skip
 """Names of the methods of `faults.Faults`, in the order of the weights below."""
 
@@ -39,7 +39,7 @@ def _profile(
         "call": 90, "advance": 40, "tick": 28, "sweep": 22, "leap": 6, "save": 10, "poll": 4, "heal_one": 22,
         "crash": 5, "edit": 4, "add_budget": 1, "plan_close": 2, "retire_one": 2, "write_off": 2, "rerate": 3,
         "restart": 2, "kill": 1, "flush": 1, "fail_over": 1, "stray_delete": 8, "postgres_down": 1,
-        "lend": 2,
+        "lend": 2, "lease": 14,
     } | more  # fmt: skip
     lost, unanswered, late, twice, delayed = accumulate(network)
     return Profile(
@@ -67,6 +67,10 @@ PROFILES: Final = (
     _profile(
         "cuts in a storm", (0.02, 0.03, 0.06, 0.05, 0.24), edit=22, retire_one=10, restart=4, flush=2, plan_close=4,
         write_off=14, leap=16, sweep=30,
+    ),
+    _profile(
+        "leases", (0.02, 0.03, 0.03, 0.06, 0.10), lease=90, call=25, edit=2, advance=70, leap=3, restart=1, plan_close=4,
+        factors=(0.2, 0.5, 0.5, 0.7, 1, 1, 1.5),
     ),
     _profile("calm", (0.0, 0.004, 0.004, 0.01, 0.06), restart=0, kill=0, flush=0, fail_over=0, crash=1, call=130),
 )  # fmt: skip

@@ -99,9 +99,12 @@ class Resolution:
     `told` is what was posted by the last resolution, before any re-rating: what a replay must be recognised by.
     """
 
-    __slots__ = ("entries", "first", "live", "posted", "revision", "state", "told")
+    __slots__ = ("draws", "entries", "first", "held", "live", "posted", "revision", "state", "told")
 
-    def __init__(self, state: HoldState, posted: tuple[int, ...], live: tuple[bool, ...]) -> None:
+    def __init__(
+        self, state: HoldState, posted: tuple[int, ...], live: tuple[bool, ...], held: tuple[int, ...]
+    ) -> None:
         self.state, self.posted, self.first, self.live = state, posted, posted, live
         self.told, self.revision = posted, 1
+        self.held, self.draws = held, 0  # A lease's: what is left of it, until it ends, and how many drew.
         self.entries = [posted]

@@ -25,7 +25,9 @@ MUST_HAPPEN = (
     "settlements kept in an outbox", "authorizations lost", "messages lost", "answers lost", "messages late",
     "messages twice", "messages delayed", "crashes of a gateway", "crashes of a controller",
     "crashes of a sweeper", "crashes of a operator", "restarts with data rolled back", "restarts with data lost",
-    "credit that ends", "answered ASK at an end",
+    "credit that ends", "answered ASK at an end", "leases", "drawn", "draws refused by their holder",
+    "draws of a lease that is placed", "draws of a lease that is presumed", "draws reported twice", "leases closed",
+    "closes refused", "holders killed", "holders forked", "outboxes taken over", "reports kept in an outbox",
     "Redis flushed", "Redis killed", "Redis was down", "promotions beside an old master", "PostgreSQL outages",
     "PostgreSQL was down", "counter keys deleted by hand",
 )  # fmt: skip

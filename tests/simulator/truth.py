@@ -11,6 +11,7 @@ from typing import Any
 
 from budgets.domain.escrow import HoldState, Step
 
+from .leases import Draw, LeaseTruth
 from .rows import Counter, CounterKey, Message, Row
 
 OPEN, SETTLED, VOIDED, PRESUMED = HoldState.PLACED, HoldState.SETTLED, HoldState.VOIDED, HoldState.PRESUMED
@@ -24,8 +25,8 @@ class Hold:
     """One placed hold: the immutable part is what a signed authorization says."""
 
     __slots__ = (
-        "amounts", "call", "committed", "counters", "epoch", "expires_at", "id", "incs", "placed_at", "posted",
-        "redis", "state", "told", "written",
+        "amounts", "call", "committed", "counters", "epoch", "expires_at", "id", "incs", "lease", "left", "placed_at",
+        "posted", "redis", "state", "told", "written",
     )  # fmt: skip
 
     def __init__(self, id: int, redis: Any, epoch: int, call: int, items: list[Any], expires_at: int) -> None:
@@ -36,17 +37,20 @@ class Hold:
         self.placed_at, self.expires_at = redis.time, expires_at
         self.state = OPEN
         self.committed = list(self.amounts)
+        self.lease = False
+        self.left = list(self.amounts)  # What nobody drew of a lease; all of any other hold.
         self.posted: tuple[int, ...] = (0,) * len(items)
         self.told = self.posted  # Before any re-rating.
         self.written: set[int] = set()  # Incarnations whose authority an operator wrote off.
 
 
-class Truth:
+class Truth(LeaseTruth):
     """The ground truth of one run."""
 
     def __init__(self, world: Any) -> None:
         self.world = world
         self.holds: dict[int, Hold] = {}
+        self.leases: dict[int, list[Draw]] = {}
         self.total: dict[CounterKey, int] = {}
         self.posted: dict[CounterKey, int] = {}
         self.allowed: dict[CounterKey, int] = {}  # Excess of the step that runs.
@@ -66,6 +70,7 @@ class Truth:
     def new_hold(self, redis: Any, epoch: int, call: int, items: list[Any], expires_at: int) -> Hold:
         """Name a hold that is being placed."""
         hold = Hold(len(self.holds) + 1, redis, epoch, call, items, expires_at)
+        hold.lease = self.world.calls[call].lease
         self.holds[hold.id] = hold
         return hold
 
@@ -124,12 +129,12 @@ class Truth:
             self.world.count("conflicts" if step is Step.CONFLICT else "replays of resolutions")
             return
         if before is OPEN:
-            for key, inc, h in zip(hold.counters, hold.incs, hold.amounts, strict=True):
+            for key, inc, h in zip(hold.counters, hold.incs, hold.left, strict=True):
                 if inc not in hold.written:
                     self.open[inc] -= h
                 if key[2] != self.world.window_of(key, now):
                     self.world.count("resolved after its window")
-        for i, (key, h, a) in enumerate(zip(hold.counters, hold.amounts, usage, strict=True)):
+        for i, (key, h, a) in enumerate(zip(hold.counters, hold.left, usage, strict=True)):
             named = before is VOIDED or hold.incs[i] in hold.written
             cost = 0 if named else min(a, h)
             excess = a - cost
@@ -194,7 +199,7 @@ class Truth:
                 i = hold.incs.index(row.inc)
                 hold.written.add(row.inc)
                 self.total[key] -= hold.committed[i]
-                self.open[row.inc] -= hold.amounts[i]
+                self.open[row.inc] -= hold.left[i]
                 hold.committed[i] = 0
 
     def opening(self, key: CounterKey) -> int:
@@ -273,14 +278,19 @@ class Truth:
         for hold in self.holds.values():
             found = pg.resolutions.get(hold.id)
             if hold.state is OPEN:
-                if found or hold.epoch == pg.epochs[-1].id:
+                if (found and found.state is not HoldState.LEASED) or hold.epoch == pg.epochs[-1].id:
                     self.fail("a hold is unresolved although everything runs", hold=hold.id)
                 continue
             entries = [sum(column) for column in zip(*found.entries, strict=True)]
             if tuple(entries) != hold.posted or found.state is not hold.state:
                 self.fail("the ledger of a hold is wrong", hold=hold.id, entries=entries)
-            for inc, h, a, live in zip(hold.incs, hold.amounts, found.first, found.live, strict=True):
-                consumed[inc] = consumed.get(inc, 0) + (min(a, h) if live else h)
+            self._consumed(hold, found, consumed)
+        for draw in [draw for draws in self.leases.values() for draw in draws if draw.reported]:
+            found = pg.resolutions[draw.id]
+            entries = [sum(column) for column in zip(*found.entries, strict=True)]
+            if tuple(entries) != draw.posted:
+                self.fail("the ledger of a draw is wrong", draw=draw.id, entries=entries)
+            self._consumed(draw, found, consumed)
         for key, counter in pg.counters.items():
             if counter.authority != sum(r.authority for r in counter.rows.values()):
                 self.fail("a counter's authority is not the sum of its rows", key=key)
@@ -293,3 +303,9 @@ class Truth:
                     _, seq, _, chunk, used, held, *_ = found_key
                     if (seq, chunk - used + held, held) != (row.seq, row.authority, 0):
                         self.fail("Redis and PostgreSQL differ at rest", key=key, redis=found_key)
+
+    @staticmethod
+    def _consumed(hold: Any, found: Any, consumed: dict[int, int]) -> None:
+        """Add what a first posting took from the authority of its incarnations."""
+        for inc, h, a, live in zip(hold.incs, found.held, found.first, found.live, strict=True):
+            consumed[inc] = consumed.get(inc, 0) + (min(a, h) if live else h)

@@ -12,6 +12,7 @@ from budgets.domain.escrow import HoldState
 from . import actors
 from .actors import ERROR, Actor, Host
 from .faults import Faults
+from .leases import LeaseWorld
 from .postgres import Postgres
 from .profiles import PROFILES
 from .redis import Redis
@@ -28,10 +29,11 @@ ONCE_ONLY = frozenset({"script_load", "set_epoch"})
 class Call:
     """A call of a client: who it is for and what it needs of each budget."""
 
-    __slots__ = ("fired", "id", "needs", "subjects", "tries", "ttl")
+    __slots__ = ("asked_at", "fired", "id", "lease", "needs", "subjects", "tries", "ttl")
 
     def __init__(self, id: int, subjects: dict[str, str], needs: tuple[int, ...], ttl: int) -> None:
         self.id, self.needs, self.ttl = id, needs, ttl
+        self.lease, self.asked_at = False, 0
         self.subjects = tuple(subjects.values())
         self.fired = False
         self.tries = 0
@@ -46,7 +48,7 @@ class Process:
         self.kind, self.actor, self.value = kind, actor, None
 
 
-class World(Faults):
+class World(LeaseWorld, Faults):
     """The state of one run and its next step."""
 
     def __init__(self, seed: int, bug: str = "", trace: bool = False) -> None:
@@ -229,15 +231,20 @@ class World(Faults):
 
     # Clients
 
-    def call(self) -> None:
-        """A client makes a call."""
+    def call(self, *, lease: bool = False) -> None:
+        """A client makes a call, or asks for a lease."""
         rng = self.rng
         if self.pg.epochs[-1].state != "open" and rng.random() < 0.4:
             self.tick()  # Controllers look more often while nothing can be placed.
             return
         needs = tuple(rng.randint(1, 6) for _ in range(rng.choice((1, 3))))
+        if lease:
+            needs = tuple(need + 2 for need in needs)
         subjects = {"tenant": "t", "project": rng.choice("pq"), "customer": rng.choice("cd"), "probe": None}
         call = Call(len(self.calls) + 1, subjects, needs, rng.choice((30, 120, 900)))  # type: ignore[arg-type]
+        call.lease, call.asked_at = lease, self.now
+        if lease:
+            call.ttl = rng.choice((70, 120, 900))
         self.calls[call.id] = call
         self.start("gateway", actors.preflight(self, rng.choice(self.gateways), call))
 
@@ -259,6 +266,9 @@ class World(Faults):
         call.fired = True
         self.count("fired")
         rng = self.rng
+        if hold.lease:
+            self.on_lease(call, hold)
+            return
         usage = self._usage(hold)
         zero = (0,) * len(usage)
         soon, late = rng.randint(1, call.ttl), call.ttl + rng.randint(1, 1500)
@@ -304,7 +314,13 @@ class World(Faults):
         """Start what is due."""
         while self.events and self.events[0][0] <= self.now:
             _, _, (what, hold, *rest) = heapq.heappop(self.events)
+            if what == "holder":
+                self.on_holder(hold, *rest)
+                continue
             host = self.rng.choice(self.gateways)
+            if what == "report":
+                self.start("gateway", actors.report(self, host, hold, *rest))
+                continue
             if what == "extend":
                 self.start("gateway", actors.extend(self, host, hold, rest[0]))
             else:

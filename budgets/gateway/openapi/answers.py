@@ -25,11 +25,11 @@ AUTHORIZATION: Final[Schema] = {
 }
 
 
-def _id(prefix: str) -> Schema:
+def id_of(prefix: str) -> Schema:
     return {"type": "string", "pattern": f"^{prefix}_[0-9a-hjkmnp-tv-z]{{{BODY_LENGTH}}}$"}
 
 
-def _constant(value: str, description: str = "") -> Schema:
+def constant(value: str, description: str = "") -> Schema:
     """A field with one value. An enum of one, which more generators of clients know than `const`."""
     return {"type": "string", "enum": [value], **({"description": description} if description else {})}
 
@@ -56,7 +56,7 @@ def _budget(metric: str, amount: Schema) -> Schema:
 def _refusal(
     reasons: Schema, description: str, needed: dict[str, Schema], optional: dict[str, Schema] | None = None
 ) -> Schema:
-    return record(description, {"decision": _constant("deny"), "reason": reasons, **needed}, optional)
+    return record(description, {"decision": constant("deny"), "reason": reasons, **needed}, optional)
 
 
 def _decisions() -> dict[str, Schema]:
@@ -103,15 +103,15 @@ def _decisions() -> dict[str, Schema]:
         "PreflightHeld": record(
             "The call may be made, and the most that it can cost is held.",
             {
-                "decision": _constant("allow"),
+                "decision": constant("allow"),
                 "authorization": AUTHORIZATION,
-                "hold": record("What is held.", {"id": _id(HOLD), "amount_usd": USD, "expires_at": TIME}),
+                "hold": record("What is held.", {"id": id_of(HOLD), "amount_usd": USD, "expires_at": TIME}),
                 **allowed,
             },
         ),
         "PreflightDryRun": record(
             "The call would be allowed; nothing is held, for the request was a dry run.",
-            {"decision": _constant("allow"), **estimate, **allowed},
+            {"decision": constant("allow"), **estimate, **allowed},
         ),
         "PreflightDeny": _one_of(
             "The call must not be made.",
@@ -132,7 +132,7 @@ def _decisions() -> dict[str, Schema]:
         ),
         **runs.refusals(refused),
         "BudgetExceeded": _refusal(
-            _constant("budget_exceeded"),
+            constant("budget_exceeded"),
             "The call does not fit beside what is spent. `remaining_usd` is what is left once nothing is in flight.",
             {**refused},
             {
@@ -143,7 +143,7 @@ def _decisions() -> dict[str, Schema]:
             },
         ),
         "BudgetBusy": _refusal(
-            _constant("budget_busy"),
+            constant("budget_busy"),
             "The call would fit, but for holds in flight. `remaining_usd` is what is free now.",
             {**refused, "retry_after_ms": {**COUNT, "description": "When it is worth asking again."}},
         ),
@@ -197,7 +197,7 @@ def _settlements() -> dict[str, Schema]:
             "The hold as it is now. Settle with this authorization or with the first; both work.",
             {
                 "authorization": AUTHORIZATION,
-                "hold": record("What is held.", {"id": _id(HOLD), "expires_at": TIME}),
+                "hold": record("What is held.", {"id": id_of(HOLD), "expires_at": TIME}),
             },
         ),
     }
@@ -223,7 +223,7 @@ def _prices() -> dict[str, Schema]:
                     **nullable(TEXT),
                     "description": "The tenant's negotiated price (`pov_…`) that is counted in; null: the book's own.",
                 },
-                "currency": _constant("USD"),
+                "currency": constant("USD"),
                 "effective_from": TIME,
                 "effective_to": {**nullable(TIME), "description": "Null while nothing follows."},
                 "daily": {
@@ -265,12 +265,12 @@ def schemas() -> dict[str, Schema]:
             {"budgets": {"type": "array", "items": ref("BudgetState")}},
         ),
         **_prices(),
-        "Alive": record("The process lives.", {"status": _constant("ok")}),
-        "Ready": record("Every decision can be made.", {"status": _constant("ready")}),
+        "Alive": record("The process lives.", {"status": constant("ok")}),
+        "Ready": record("Every decision can be made.", {"status": constant("ready")}),
         "Waiting": record(
             "Not every decision can be made yet.",
             {
-                "status": _constant("waiting"),
+                "status": constant("waiting"),
                 "missing": {"type": "array", "items": TEXT, "description": "Sentences for an operator."},
             },
         ),

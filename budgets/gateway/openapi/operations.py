@@ -51,7 +51,7 @@ def _operation(
     }
 
 
-def _post(problems: Problems, body: str, requests: Mapping[str, Any], **said: Any) -> Schema:
+def post(problems: Problems, body: str, requests: Mapping[str, Any], **said: Any) -> Schema:
     """A POST: it has a body and an Idempotency-Key."""
     said["parameters"] = [ref("IdempotencyKey", "parameters"), *said.pop("parameters", [])]
     made = _operation(problems, **{"tag": "Calls", **said})
@@ -79,7 +79,7 @@ def paths(problems: Problems) -> dict[str, Schema]:
 
 
 def _preflight(problems: Problems) -> Schema:
-    return _post(
+    return post(
         problems,
         "Preflight",
         examples.PREFLIGHT,
@@ -104,7 +104,7 @@ def _preflight(problems: Problems) -> Schema:
 
 
 def _settle(problems: Problems) -> Schema:
-    return _post(
+    return post(
         problems,
         "Settle",
         examples.SETTLE,
@@ -119,7 +119,7 @@ def _settle(problems: Problems) -> Schema:
 
 
 def _batch(problems: Problems) -> Schema:
-    return _post(
+    return post(
         problems,
         "SettleBatch",
         examples.BATCH,
@@ -133,7 +133,7 @@ def _batch(problems: Problems) -> Schema:
 
 
 def _void(problems: Problems) -> Schema:
-    return _post(
+    return post(
         problems,
         "Void",
         examples.VOID,
@@ -146,7 +146,7 @@ def _void(problems: Problems) -> Schema:
 
 
 def _extend(problems: Problems) -> Schema:
-    return _post(
+    return post(
         problems,
         "Extend",
         examples.EXTEND,

@@ -101,12 +101,12 @@ def schemas() -> dict[str, Schema]:
         if not schema["required"]:
             del schema["required"]
         for field, of in schema["properties"].items():
-            schema["properties"][field] = _described(of, words[field])
+            schema["properties"][field] = described(of, words[field])
     _tighten(made)
     return made
 
 
-def _described(schema: Schema, words: str) -> Schema:
+def described(schema: Schema, words: str) -> Schema:
     """A field's schema with its words; a choice of null and one type is said in one word each."""
     choices = schema.get("anyOf", [])
     if len(choices) == 2 and choices[1] == {"type": "null"} and "type" in choices[0]:

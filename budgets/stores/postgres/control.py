@@ -145,19 +145,22 @@ class ControlStore(MoneyStore):
         sql = """WITH mine AS (SELECT * FROM unnest(%(tenants)s::uuid[], %(counters)s::uuid[]) AS x (tenant, counter)),
             open AS (SELECT * FROM unnest(%(holds)s::uuid[], %(months)s::date[]) AS x (hold, month)),
             applies AS (
-                SELECT r.hold_id, r.counters, r.incarnations, r.live, r.first, r.held, true AS seen
+                SELECT r.hold_id, r.counters, r.incarnations, r.live, r.first, r.held, r.leased, true AS seen
                 FROM open o JOIN hold_resolutions r ON r.hold_id = o.hold AND r.placed_month = o.month
                 WHERE r.epoch_id = %(epoch)s
                 UNION ALL
-                SELECT r.hold_id, r.counters, r.incarnations, r.live, r.first, r.held, false
+                SELECT r.hold_id, r.counters, r.incarnations, r.live, r.first, r.held, NULL::bigint[], false
                 FROM ledger_entries l JOIN hold_resolutions r
                     ON r.hold_id = l.hold_id AND r.placed_month = l.placed_month AND r.epoch_id = %(epoch)s
                 WHERE l.tenant_id IN (SELECT tenant FROM mine) AND l.placed_at > %(seen)s AND l.revision = 1
                     AND l.hold_id NOT IN (SELECT hold FROM open)),
-            due AS (SELECT p.counter, p.inc, sum(least(p.first, p.held))::bigint AS amount
-                FROM applies a,
-                    unnest(a.counters, a.incarnations, a.live, a.first, a.held) AS p (counter, inc, live, first, held)
-                WHERE p.live GROUP BY 1, 2)
+            -- Of a lease that Redis has whole its draws have taken some already, whatever became of the rest.
+            due AS (SELECT p.counter, p.inc,
+                    sum(CASE WHEN p.live THEN least(p.first, p.held) ELSE 0 END + coalesce(p.leased - p.held, 0))::bigint
+                        AS amount
+                FROM applies a, unnest(a.counters, a.incarnations, a.live, a.first, a.held, a.leased)
+                    AS p (counter, inc, live, first, held, leased)
+                GROUP BY 1, 2)
             SELECT g.tenant_id, g.counter_id, g.incarnation, g.authority, g.granted, g.clamped, g.seq, g.acked_seq,
                 b.action = 'warn', coalesce(d.amount, 0), (SELECT count(*) FROM applies WHERE seen)
             FROM mine m JOIN grants g ON g.tenant_id = m.tenant AND g.counter_id = m.counter

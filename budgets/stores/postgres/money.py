@@ -153,6 +153,11 @@ class MoneyStore:
         """Books resolutions in one commit; sql/resolve.sql tells the shapes."""
         return dict((await self._rows("SELECT nb_resolve(%s::jsonb)", [as_json(items)]))[0][0])
 
+    async def draw(self, lease: Row, draws: Sequence[Row], total: int | None) -> Row:
+        """Books draws of one lease, and closes it if `total` is how many it has; sql/leases.sql tells the shapes."""
+        params = [as_json(lease), as_json(draws), total]
+        return dict((await self._rows("SELECT nb_draw(%s::jsonb, %s::jsonb, %s)", params))[0][0])
+
     async def epochs(self) -> list[EpochRow]:
         """The epochs that are not closed."""
         sql = "SELECT epoch_id, shard, state, valid_until, scripts FROM epochs WHERE state <> 'closed' ORDER BY shard"

@@ -33,16 +33,23 @@ BEGIN
         ORDER BY i.hold
         ON CONFLICT (hold_id, placed_month) DO UPDATE SET
             state = EXCLUDED.state,
-            flags = r.flags || EXCLUDED.flags
-                || CASE WHEN r.state = 'voided' THEN ARRAY['after_void'] ELSE ARRAY['late'] END,
-            posted_before = r.posted, posted = EXCLUDED.posted,
-            cost_before_nano = r.cost_nano, cost_nano = EXCLUDED.cost_nano,
+            flags = r.flags || EXCLUDED.flags || CASE r.state WHEN 'voided' THEN ARRAY['after_void']
+                WHEN 'leased' THEN '{}'::text[] ELSE ARRAY['late'] END,
+            -- A lease of which calls were drawn: this is its first posting, of what nobody drew (its row's `held`).
+            live = CASE WHEN r.state = 'leased' THEN EXCLUDED.live ELSE r.live END,
+            first = CASE WHEN r.state = 'leased' THEN nb_least(EXCLUDED.posted, r.held) ELSE r.first END,
+            posted_before = CASE WHEN r.state = 'leased' THEN NULL ELSE r.posted END,
+            posted = CASE WHEN r.state = 'leased' THEN nb_least(EXCLUDED.posted, r.held) ELSE EXCLUDED.posted END,
+            cost_before_nano = r.cost_nano,
+            cost_nano = CASE WHEN r.state = 'leased' THEN least(EXCLUDED.cost_nano, r.held_cost_nano)
+                ELSE EXCLUDED.cost_nano END,
             tokens_before = r.tokens, tokens = EXCLUDED.tokens,
             requests_before = r.requests, requests = EXCLUDED.requests,
             usage_digest = EXCLUDED.usage_digest, revision = r.revision + 1, updated_at = now()
         WHERE r.tenant_id = EXCLUDED.tenant_id AND cardinality(r.counters) = cardinality(EXCLUDED.counters)
             AND ((r.state = 'presumed' AND EXCLUDED.state IN ('settled', 'voided'))
-                OR (r.state = 'voided' AND EXCLUDED.state = 'settled'))
+                OR (r.state = 'voided' AND EXCLUDED.state = 'settled')
+                OR (r.state = 'leased' AND EXCLUDED.state IN ('presumed', 'voided')))
         RETURNING r.*)
     SELECT array_agg(d::hold_resolutions) INTO v_rows FROM done AS d;
 
@@ -104,8 +111,12 @@ BEGIN
             ELSE 'conflict' END,
         'state', coalesce(d.state, r.state), 'revision', coalesce(d.revision, r.revision - r.reratings),
         'cost', coalesce(d.cost_nano, r.cost_nano - r.rerated_nano), 'held_cost', coalesce(d.held_cost_nano, r.held_cost_nano),
-        'live', CASE WHEN d.revision = 1 AND true = ALL (d.live) THEN NULL ELSE to_jsonb(coalesce(d.live, r.live)) END,
-        'first', CASE WHEN d.revision = 1 AND true = ALL (d.live) THEN NULL
+        'live', CASE WHEN d.revision = 1 AND true = ALL (d.live) AND d.leased IS NULL THEN NULL
+            ELSE to_jsonb(coalesce(d.live, r.live)) END,
+        -- The apply of a lease's end carries what was drawn of it besides.
+        'first', CASE WHEN d.revision = 1 AND true = ALL (d.live) AND d.leased IS NULL THEN NULL
+            WHEN d.leased IS NOT NULL THEN to_jsonb(nb_kept(d.first, d.leased, d.held))
+            WHEN r.leased IS NOT NULL THEN to_jsonb(nb_kept(r.first, r.leased, r.held))
             ELSE to_jsonb(coalesce(d.first, r.first)) END)))
     INTO v_results
     FROM jsonb_to_recordset(p_items) AS i(hold uuid, month date, tenant uuid, state text, digest text, older text)

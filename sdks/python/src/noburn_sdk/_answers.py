@@ -196,6 +196,22 @@ def remaining(reply: Reply) -> Remaining:
     return Remaining(budgets=tuple(_budget(item) for item in _objects(value.get("budgets"))), raw=value)
 
 
+def answer(reply: Reply) -> dict[str, Any]:
+    """Reads an answer as it is. Raises NoburnError for a failure."""
+    return _ok(reply)
+
+
+def failures(items: list[Any], reply: Reply) -> list[NoburnError | None]:
+    """Returns for each item of a batch the error that it is, or None."""
+    found: list[NoburnError | None] = []
+    for item in _objects(items):
+        problem = _mapping(item.get("problem")) or item
+        status = _whole(problem.get("status"))
+        failed = status is not None and status >= 400
+        found.append(_failure(status or 0, problem, reply.headers) if failed else None)
+    return found
+
+
 def prices(reply: Reply) -> dict[str, Any]:
     """Reads the price book. Raises NoburnError."""
     return _ok(reply)

@@ -36,6 +36,7 @@ from noburn_sdk.gate.fingerprints import fingerprint
 from noburn_sdk.gate.held import HeldCall
 from noburn_sdk.gate.prices import PriceCache, bound_nano_of, tokens_within
 from noburn_sdk.gate.settings import Settings
+from noburn_sdk.leases import Drawn, Leases
 from noburn_sdk.results import Allowed, Denied, Settled
 from noburn_sdk.settling import Outbox, Resolution, Settler, default_directory
 from noburn_sdk.usage import Usage
@@ -105,6 +106,11 @@ class Gate:
         self._async_client: AsyncNoburn | None = None
         self._background = self._asker()
         self.settler = Settler(self._patient_client, self._outbox(), told=self._told)
+        self.leases: Leases | None = None
+        if self.settings.leases and self.settings.mode == "enforce":
+            self.leases = Leases(
+                self._patient_client, self.settler, ttl_seconds=self.settings.ttl_seconds, clock=_AROUND.clock
+            )
         wants = self.settings.cut_streams or self.allowance is not None
         self.prices = PriceCache(self._patient_client) if wants else None
 
@@ -172,6 +178,8 @@ class Gate:
     ) -> HeldCall:
         asking = Asking(self, asked)
         try:
+            if (drawn := asking.drawn()) is not None:
+                return asking.decided(drawn)
             if asking.question is None or not asking.may_ask():
                 return asking.without()
             try:
@@ -197,6 +205,8 @@ class Gate:
             return await anyio.to_thread.run_sync(self.admit, asked)
         asking = await self._bounded(asked)
         try:
+            if (drawn := asking.drawn()) is not None:
+                return asking.decided(drawn)
             question = asking.question
             if question is None or not asking.may_ask():
                 return asking.without()
@@ -241,6 +251,10 @@ class Gate:
         if self._pid != os.getpid():
             return True
         self._background.close(self._aclose, seconds)
+        if self.leases is not None:
+            # A lease is given back once what was drawn of it is told.
+            self.settler.flush(seconds)
+            self.leases.close(seconds)
         done = self.settler.close(seconds)
         if self._client is not None:
             self._client.close()
@@ -324,13 +338,19 @@ class Asking:
             idempotency_key=uuid4().hex,
         )
 
+    def drawn(self) -> Drawn | None:
+        """The call allowed by a lease of this process, if there is one that it fits into."""
+        leases, question = self._gate.leases, self.question
+        return leases.draw(question) if leases is not None and question is not None else None
+
     def may_ask(self) -> bool:
         """Whether the breaker lets this one ask."""
         return self._gate.breaker.admits()
 
     def decided(self, decision: Allowed | Denied) -> HeldCall:
         """Turns an answer into a held call, or into the refusal that it is."""
-        self._gate.breaker.answered()
+        if not isinstance(decision, Drawn):
+            self._gate.breaker.answered()
         if self._span is not None:
             self._span.decided(decision, observed=self.observes)
         if isinstance(decision, Denied):
@@ -376,9 +396,9 @@ class Asking:
 
     def _held(self, body: Any, **options: Any) -> HeldCall:
         watch.note(None)
-        return HeldCall(
-            self.asked, body, put=self._gate.settler.put, estimate=self.estimate, span=self._span, **options
-        )
+        allowed = options.get("allowed")
+        put = allowed.draw.put if isinstance(allowed, Drawn) else self._gate.settler.put
+        return HeldCall(self.asked, body, put=put, estimate=self.estimate, span=self._span, **options)
 
     def undecided(self, error: NoburnError) -> HeldCall:
         """What becomes of a call about which noburn gave no answer, or none that is a decision."""
@@ -453,7 +473,8 @@ class Asking:
     def _free(self, allowed: Allowed) -> None:
         if allowed.authorization:
             body = {"authorization": allowed.authorization}
-            self._gate.settler.put(Resolution("void", allowed.hold_id or allowed.authorization, body))
+            put = allowed.draw.put if isinstance(allowed, Drawn) else self._gate.settler.put
+            put(Resolution("void", allowed.hold_id or allowed.authorization, body))
 
     def abandoned(self, done: Future[Allowed | Denied]) -> None:
         """Frees what was placed for a caller that was cancelled meanwhile."""

@@ -7,7 +7,7 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from noburn_sdk._config import logger
 from noburn_sdk.client import Noburn
 from noburn_sdk.errors import ConflictError, InvalidRequestError, NoburnError, UnavailableError
 from noburn_sdk.results import Allowed, Settled
+from noburn_sdk.settling import draws
 from noburn_sdk.settling.outbox import Outbox
 
 MEMORY_MAX = 10_000
@@ -33,11 +34,11 @@ BACKOFF_SECONDS_MAX = 30.0
 class Resolution:
     """What becomes of a hold, as it is sent.
 
-    `reclaim` frees a hold whose pre-flight got no answer: its body is the pre-flight's, asked again with the
-    same key, and what that returns is voided.
+    `draw` tells of one call of a lease, which its body names. `reclaim` frees a hold whose pre-flight got no
+    answer: its body is the pre-flight's, asked again with the same key, and what that returns is voided.
     """
 
-    op: Literal["settle", "void", "reclaim"]
+    op: Literal["settle", "void", "reclaim", "draw"]
     key: str
     """The hold's id, or the pre-flight's key: one resolution each."""
     body: dict[str, Any]
@@ -48,7 +49,7 @@ class Resolution:
 
 
 def _from_disk(item: dict[str, Any]) -> Resolution | None:
-    if item.get("op") not in ("settle", "void", "reclaim") or not isinstance(item.get("body"), dict):
+    if item.get("op") not in ("settle", "void", "reclaim", "draw") or not isinstance(item.get("body"), dict):
         return None
     return Resolution(item["op"], item["key"], item["body"])
 
@@ -84,6 +85,8 @@ class Settler:
         self._spilled = False
         self._dropped = 0
         self._client: Noburn | None = None
+        self.on_report: Callable[[str, list[tuple[int, int | None]], Mapping[str, Any]], None] | None = None
+        """Called with the lease, its draws' numbers and costs, and the answer to each report of them."""
 
     def put(self, resolution: Resolution) -> None:
         """Takes a resolution. It is on disk when this returns, where there is an outbox."""
@@ -230,8 +233,10 @@ class Settler:
         settles = [item for item in batch if item.op == "settle"]
         for part in _parts(settles):
             again += self._settle(part)
+        for part in draws.parts_of([item for item in batch if item.op == "draw"]):
+            again += self._report(part) if not again else part
         for item in batch:
-            if item.op == "settle":
+            if item.op in ("settle", "draw"):
                 continue
             if again:
                 # It does not answer: not to be asked about each of the others as well.
@@ -262,6 +267,33 @@ class Settler:
                 done.append(item)
                 self._tell(item, result)
         self._done(done)
+        return again
+
+    def _report(self, part: list[Resolution]) -> list[Resolution]:
+        """Tells of draws of one lease; returns what is to be told again."""
+        assert self._client is not None
+        try:
+            errors, costs, answer = draws.report(self._client, part)
+        except InvalidRequestError as error:
+            if len(part) == 1:
+                return self._failed(part[0], error)
+            middle = len(part) // 2
+            return self._report(part[:middle]) + self._report(part[middle:])
+        except NoburnError as error:
+            return self._put_off(part, error)
+        again: list[Resolution] = []
+        heard = []
+        for item, error_of, cost in zip(part, errors, costs, strict=True):
+            left = self._failed(item, error_of) if error_of is not None else []
+            again += left
+            if not left:
+                heard.append(cost)
+        self._done([item for item in part if item not in again])
+        if self.on_report is not None:
+            try:
+                self.on_report(str(part[0].body["id"]), heard, answer)
+            except Exception:
+                logger.exception("what was told of a lease failed")
         return again
 
     def _one(self, item: Resolution) -> list[Resolution]:

@@ -1,0 +1,152 @@
+"""Leases in a process: what is drawn, what comes back, and that a bound is the server's."""
+
+from __future__ import annotations
+
+import random
+import threading
+from typing import Any
+
+import pytest
+
+from noburn_sdk._requests import Preflight
+from noburn_sdk.estimate.cost import Rates, bound_nano
+from noburn_sdk.leases import Draw, Lease
+from noburn_sdk.leases.bounds import Bounds
+from noburn_sdk.settling import Resolution
+
+RATES = Rates("m", {"input_tokens": [(0, 1_000)], "output_tokens": [(0, 1_000)]})
+
+
+def lease(put: Any = lambda _: None, **fields: Any) -> Lease:
+    values: dict[str, Any] = {"nano": 1_000, "tokens": None, "requests": None, "until": 60.0, "cap": 100}
+    return Lease(
+        id="hold_1", authorization="a", nonce="n", bounds=Bounds(RATES), put=put, **(values | fields)
+    )
+
+
+def ended(draw: Draw, read: int, written: int) -> None:
+    usage = {"input_tokens": read, "output_tokens": written}
+    draw.put(Resolution("settle", "k", {"authorization": "x", "usage": usage, "outcome": "ok"}))
+
+
+class TestDraw:
+    def test_takes_bounds_until_nothing_is_left(self) -> None:
+        one = lease()
+        assert [one.draw(400, 1, 0.0) is not None for _ in range(3)] == [True, True, False]
+        assert one.left == 200
+
+    def test_of_requests_and_tokens(self) -> None:
+        assert [lease(tokens=5).draw(1, tokens, 0.0) is None for tokens in (5, 6)] == [False, True]
+        one = lease(requests=1)
+        assert [one.draw(1, 1, 0.0) is None for _ in range(2)] == [False, True]
+
+    def test_ends_at_its_time_and_when_it_is_given_back(self) -> None:
+        one = lease()
+        assert one.draw(1, 1, 59.9) is not None
+        assert one.draw(1, 1, 60.0) is None
+        one.retire("recalled")
+        assert one.draw(1, 1, 0.0) is None
+
+    def test_gives_back_what_was_not_used_and_is_told(self) -> None:
+        told: list[Resolution] = []
+        one = lease(told.append)
+        draw = one.draw(900, 1_500, 0.0)
+        assert draw is not None
+        ended(draw, 1, 1)
+        assert one.left == 1_000 - 2
+        (resolution,) = told
+        assert (resolution.op, resolution.key) == ("draw", "hold_1:n:1")
+        assert resolution.body["draw"] == {
+            "seq": 1,
+            "bound_usd": "0.000000900",
+            "bound_tokens": 1_500,
+            "usage": {"input_tokens": 1, "output_tokens": 1},
+            "outcome": "ok",
+        }
+        assert resolution.body["authorization"] == "a"
+
+    def test_that_was_not_made_is_not_told(self) -> None:
+        told: list[Resolution] = []
+        one = lease(told.append)
+        draw = one.draw(900, 1, 0.0)
+        assert draw is not None
+        draw.put(Resolution("void", "k", {"authorization": "x"}))
+        assert (one.left, told, one.standing()) == (1_000, [], (0, True))
+
+    def test_of_which_nothing_was_seen_keeps_its_bound(self) -> None:
+        one = lease()
+        draw = one.draw(900, 1, 0.0)
+        assert draw is not None
+        draw.put(Resolution("settle", "k", {"authorization": "x", "usage": None, "outcome": "cut"}))
+        assert one.left == 100
+
+    def test_is_in_flight_until_its_report_was_answered(self) -> None:
+        one = lease()
+        first, second = one.draw(300, 1, 0.0), one.draw(300, 1, 0.0)
+        assert first is not None
+        assert second is not None
+        assert one.standing() == (0, False)
+        ended(first, 0, 100)
+        ended(second, 0, 100)
+        assert one.standing() == (2, False)
+        one.heard([(1, 60), (2, 200)], None, 0.0)
+        assert (one.standing(), one.left) == ((2, True), 1_000 - 260)
+        one.heard([(2, 200)], "policy", 0.0)
+        assert (one.standing(), one.left, one.recalled) == ((2, True), 1_000 - 260, "policy")
+
+    def test_by_many_threads_never_exceeds_the_lease(self) -> None:
+        one = lease(nano=10_000)
+        drawn: list[int] = []
+
+        def work(seed: int) -> None:
+            rng = random.Random(seed)
+            for _ in range(300):
+                bound = rng.randint(1, 40)
+                draw = one.draw(bound, 1, 0.0)
+                if draw is not None and rng.random() < 0.5:
+                    draw.put(Resolution("void", "k", {"authorization": "x"}))
+                elif draw is not None:
+                    drawn.append(bound)
+
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sum(drawn) + one.left == 10_000
+        assert one.left >= 0
+
+
+class TestBounds:
+    @pytest.mark.parametrize("seed", range(20))
+    def test_are_the_slow_ones(self, seed: int) -> None:
+        rng = random.Random(seed)
+
+        def tiers(most: int) -> list[tuple[int, int]]:
+            starts = [0, *sorted(rng.sample(range(1, 3_000), rng.randint(0, 2)))]
+            return [(start, rng.randint(1, most)) for start in starts]
+
+        units: dict[str, list[tuple[int, int]]] = {
+            "input_tokens": tiers(10**6),
+            "output_tokens": tiers(10**7),
+        }
+        for name in ("cache_read_tokens", "cache_write_tokens", "output_reasoning_tokens"):
+            if rng.random() < 0.5:
+                units[name] = tiers(10**6)
+        if rng.random() < 0.3:
+            units["requests"] = [(0, rng.randint(1, 10**7))]
+        rates = Rates("m", units)
+        fast = Bounds(rates)
+        for _ in range(200):
+            tokens = rng.choice((0, 1, rng.randint(0, 4_000)))
+            cached = rng.choice((None, 0, rng.randint(0, 5_000)))
+            asked = Preflight("m", tokens, n=rng.randint(1, 3), cached_input_tokens=cached)
+            cap = rng.randint(1, 2_000)
+            assert fast.nano(asked, cap) == bound_nano(
+                rates,
+                input_tokens=tokens,
+                max_output_tokens=cap,
+                n=asked.n,
+                cached_input_tokens=cached,
+                text_only=True,
+            )
