@@ -22,6 +22,8 @@ from budgets.gateway import reads
 from budgets.gateway.admission import Refusal, Repriced, admit, stands_in_the_way
 from budgets.gateway.config import GatewayConfig
 from budgets.gateway.decisions import record
+from budgets.gateway.original.native import Native
+from budgets.gateway.original.routes import OriginalClient
 from budgets.gateway.preflight import allow_answer, call_of, deny_answer, price, refusal, unpriced
 from budgets.gateway.request import Receive, Request, Scope, read_body
 from budgets.gateway.settle import Settlements
@@ -110,10 +112,14 @@ class GatewayApp:
             ("GET", "/healthz"): self._healthz,
             ("GET", "/readyz"): self._readyz,
         }
+        native = Native(
+            self._plane, self._preflight, self._settle, self._void, self._any_key, live_key=self._key
+        )
+        self._original = OriginalClient(native)
 
     def handles(self, path: str) -> bool:
         """Whether a path belongs to the gateway."""
-        return path in self.PATHS or path.startswith("/v1/holds/")
+        return path in self.PATHS or path.startswith("/v1/holds/") or path in self._original.paths
 
     async def startup(self) -> None:
         """Connects and loads what every decision needs."""
@@ -150,7 +156,7 @@ class GatewayApp:
 
     async def _answer(self, scope: Scope, receive: Receive, request_id: str) -> Answer:
         method, path = scope["method"], scope["path"]
-        handler = self._routes.get((method, path))
+        handler = self._routes.get((method, path)) or self._original.routes.get((method, path))
         if handler is None:
             handler = self._other(method, path)
         body = await read_body(receive, BATCH_BODY_MAX if path == "/v1/settle/batch" else BODY_MAX)
@@ -177,9 +183,9 @@ class GatewayApp:
         if path.startswith("/v1/holds/") and path.endswith("/extend"):
             if method == "POST":
                 return self._extend
-        elif path not in self.PATHS:
+        elif path not in self.PATHS | self._original.paths:
             raise ProblemError(problem("not-found", detail=f"There is no {path}."))
-        allowed = sorted({m for m, p in self._routes if p == path} or {"POST"})
+        allowed = sorted({m for m, p in (*self._routes, *self._original.routes) if p == path} or {"POST"})
         detail = f"{path} takes {', '.join(allowed)}, not {method}."
         raise ProblemError(problem("method-not-allowed", detail, allowed=allowed))
 

@@ -10,6 +10,7 @@ from budgets.services.decisions import DecisionLog
 from budgets.services.epochs import CountersUnavailable, EpochDirectory
 from budgets.services.grants import Grants
 from budgets.services.holds import Holds
+from budgets.services.open_checks import OpenChecks
 from budgets.services.resolutions import Resolutions
 from budgets.services.snapshots import Snapshots
 from budgets.services.subjects import Subjects
@@ -42,6 +43,7 @@ class DataPlane:
         waiters = Waiters()
         self.snapshots = Snapshots(store=self._store, redis=self._redis, epochs=self._epochs)
         self.books = Books(self._store)
+        self.open_checks = OpenChecks(self._redis)
         self.subjects = Subjects(self._store)
         # A connection of its own: writing the log never keeps the money path waiting for one.
         self.decisions = DecisionLog(DecisionStore(database_url, connections=1))

@@ -94,6 +94,7 @@ def compile_policy(*, tenant_id: UUID, version: int, now: datetime) -> Policy:
         learned=_learned(tenant_id, budgets.filter(estimate=Estimate.LEARNED).exists()),
         wallet=_wallet(tenant_id),
         refused_until=tenant.calls_refused_until,
+        project_ids=tuple(projects),
     )
 
 

@@ -29,7 +29,7 @@ UNKNOWN_SECONDS = 2.0
 class Snapshot:
     """A tenant's policy with what is derived from it."""
 
-    __slots__ = ("ceilings", "key_ids", "keys", "learned", "matcher", "policy", "prices", "projects")
+    __slots__ = ("ceilings", "key_ids", "keys", "learned", "matcher", "named", "policy", "prices", "projects")
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
@@ -37,6 +37,11 @@ class Snapshot:
         self.keys: dict[bytes, KeyRecord] = {key.digest: key for key in policy.keys}
         self.key_ids = {key.key_id: ids.encode(ids.API_KEY, key.key_id) for key in policy.keys}
         self.projects = frozenset(policy.projects)
+        # By either of its names, for callers who know a project by its id.
+        self.named = {name: name for name in policy.projects} | {
+            ids.encode(ids.PROJECT, key): name
+            for key, name in zip(policy.project_ids, policy.projects, strict=False)
+        }
         # None for tenants without wallets, who pay nothing for them.
         self.ceilings = Ceilings(policy.wallet.charges) if policy.wallet is not None else None
         self.learned = {(rule.provider, rule.model): rule for rule in policy.learned}

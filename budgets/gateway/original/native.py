@@ -1,0 +1,77 @@
+"""The gateway's own requests, made from within: what the original client asks is decided and settled by them alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+
+from budgets.domain.policy import KeyRecord
+from budgets.domain.pricing_book import Model
+from budgets.gateway.original.wire import project_of
+from budgets.gateway.request import Request
+from budgets.services.dataplane import DataPlane
+from budgets.services.snapshots import Snapshot
+
+Answer = tuple[int, bytes, list[tuple[bytes, bytes]]]
+Handler = Callable[[Request], Awaitable[Answer]]
+AnyKey = Callable[[Request], Awaitable[tuple[Snapshot, KeyRecord]]]
+
+_encode = msgspec.json.Encoder().encode
+
+
+class LiveKey(Protocol):
+    """Finds the tenant and the live key of a request. Raises ProblemError."""
+
+    def __call__(self, request: Request, *, scope: str) -> Awaitable[tuple[Snapshot, KeyRecord]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Native:
+    """What is used of the gateway."""
+
+    plane: DataPlane
+    preflight: Handler
+    settle: Handler
+    void: Handler
+    any_key: AnyKey
+    live_key: LiveKey
+
+    async def ask(
+        self, handler: Handler, request: Request, body: dict[str, Any], idempotency_key: str
+    ) -> dict[str, Any]:
+        """Makes a request as an SDK would, with the same API key. Raises what the handler raises."""
+        headers = [
+            (b"authorization", request.headers.get(b"authorization", b"")),
+            (b"content-type", b"application/json"),
+            (b"idempotency-key", idempotency_key.encode()),
+        ]
+        scope = {"path": request.path, "query_string": b"", "headers": headers}
+        _, answer, _ = await handler(Request(scope, _encode(body), request.id))
+        told: dict[str, Any] = msgspec.json.decode(answer)
+        return told
+
+    async def project(self, name: str, snapshot: Snapshot, key: KeyRecord) -> tuple[Snapshot, str]:
+        """The project that a client names; the policy is read anew for one that it does not know. Raises ProblemError."""
+        if name not in snapshot.named:
+            snapshot = await self.plane.snapshots.newest(snapshot.policy.tenant_id) or snapshot
+        return snapshot, project_of(name, snapshot, key.project)
+
+    def group(self, *, project: str, user: str, run: str, model: str) -> str:
+        """What a check and its event have in common, as far as both say it; a model by its name in the price book."""
+        found = self.plane.books.book.find(None, model)
+        name = f"{found.provider}/{found.entry.model}" if isinstance(found, Model) else model.lower()
+        return digest_of(project, user, run, name)
+
+
+def digest_of(*parts: str) -> str:
+    """A short name for texts that belong together."""
+    return hashlib.blake2b(_encode(parts), digest_size=16).hexdigest()
+
+
+def answered(value: object, status: int = 200) -> Answer:
+    """An answer in JSON."""
+    return status, _encode(value), [(b"content-type", b"application/json")]

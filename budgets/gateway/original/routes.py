@@ -1,0 +1,50 @@
+"""/api/v1/…: the paths of the original client that the gateway serves; docs/original-client.md, adr/0049.
+
+A translation: every decision is a pre-flight's and every record a settlement's, made by the gateway's own handlers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from budgets.gateway.original.checks import Checks
+from budgets.gateway.original.events import Events
+from budgets.gateway.original.native import Answer, Handler, Native, answered
+from budgets.gateway.original.pricing import PriceTables
+from budgets.gateway.request import Request
+from noburn.kit.clock import utc_now
+
+PREFIX: Final = "/api/v1/"
+
+
+class OriginalClient:
+    """Serves the original client."""
+
+    def __init__(self, native: Native) -> None:
+        self._native = native
+        self._tables = PriceTables()
+        self.routes: dict[tuple[str, str], Handler] = {
+            ("POST", "/api/v1/check"): Checks(native).check,
+            ("POST", "/api/v1/events"): Events(native).event,
+            ("GET", "/api/v1/pricing"): self._pricing,
+            ("GET", "/api/v1/policy"): self._policy,
+        }
+        self.paths = frozenset(path for _, path in self.routes)
+
+    async def _pricing(self, request: Request) -> Answer:
+        """What every model costs, so that the client's own estimates are right."""
+        native = self._native
+        snapshot, key = await native.live_key(request, scope="read")
+        snapshot, _ = await native.project(request.query.get("project_id", ""), snapshot, key)
+        # A negotiated price holds for the next request, as any edit does.
+        prices = (await native.plane.snapshots.newest(snapshot.policy.tenant_id) or snapshot).prices
+        body = await asyncio.to_thread(self._tables.table, native.plane.books.book, prices, utc_now())
+        return 200, body, [(b"content-type", b"application/json")]
+
+    async def _policy(self, request: Request) -> Answer:
+        """The rules that the client goes by while it cannot reach noburn: none, as rules are applied by its checks."""
+        native = self._native
+        snapshot, key = await native.live_key(request, scope="read")
+        await native.project(request.query.get("project_id", ""), snapshot, key)
+        return answered({"rules": []})
