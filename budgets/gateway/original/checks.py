@@ -14,7 +14,6 @@ from budgets.domain.open_checks import HOLD_MS
 from budgets.domain.policy import KeyRecord
 from budgets.domain.pricing_rates import Rates
 from budgets.gateway.original.native import Answer, Native, answered
-from budgets.gateway.original.wire import Fields, number, object_of
 from budgets.gateway.preflight import budget_fields
 from budgets.gateway.request import Request
 from budgets.gateway.wire import TAGS_MAX
@@ -24,6 +23,7 @@ from budgets.services.resolutions import Overloaded
 from budgets.services.snapshots import Snapshot
 from noburn.kit import ids
 from noburn.kit.clock import utc_now
+from noburn.kit.loose_json import Fields, number, object_of
 from noburn.kit.money import from_usd, to_usd
 from noburn.kit.problems import ProblemError
 

@@ -17,7 +17,6 @@ from budgets.domain.policy import KeyRecord
 from budgets.domain.pricing_rates import PricingError, Rates, Usage
 from budgets.domain.pricing_settled import settled_cost
 from budgets.gateway.original.native import Answer, Native, answered
-from budgets.gateway.original.wire import Fields, number, object_of
 from budgets.gateway.preflight import call_of, price
 from budgets.gateway.request import Request
 from budgets.gateway.wire import Preflight, read
@@ -27,6 +26,7 @@ from budgets.services.open_checks import RECORDED, Claim, Delivery
 from budgets.services.snapshots import Snapshot
 from noburn.kit import ids
 from noburn.kit.clock import utc_now
+from noburn.kit.loose_json import Fields, number, object_of
 from noburn.kit.money import from_usd, to_usd
 from noburn.kit.problems import ProblemError
 

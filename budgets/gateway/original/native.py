@@ -11,10 +11,10 @@ import msgspec
 
 from budgets.domain.policy import KeyRecord
 from budgets.domain.pricing_book import Model
-from budgets.gateway.original.wire import project_of
 from budgets.gateway.request import Request
 from budgets.services.dataplane import DataPlane
 from budgets.services.snapshots import Snapshot
+from noburn.kit.problems import ProblemError, problem
 
 Answer = tuple[int, bytes, list[tuple[bytes, bytes]]]
 Handler = Callable[[Request], Awaitable[Answer]]
@@ -75,3 +75,17 @@ def digest_of(*parts: str) -> str:
 def answered(value: object, status: int = 200) -> Answer:
     """An answer in JSON."""
     return status, _encode(value), [(b"content-type", b"application/json")]
+
+
+def project_of(name: str, snapshot: Snapshot, bound_to: str) -> str:
+    """The project that a client names, by its name or its id; `bound_to` is the API key's. Raises ProblemError.
+
+    The client takes 403 alone, beside 401, for a mistake of its user's: after any other failure it lets calls through.
+    """
+    project = snapshot.named.get(name)
+    if project is None:
+        detail = f"This API key's tenant has no project {name!r}. Send a project's name or id as project_id."
+        raise ProblemError(problem("forbidden-scope", detail))
+    if bound_to and project != bound_to:
+        raise ProblemError(problem("forbidden-scope", f"This API key belongs to project {bound_to!r}."))
+    return project

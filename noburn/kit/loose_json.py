@@ -1,6 +1,6 @@
-"""The original client's bodies and numbers: what is read of them, with every bad field named, and what it is answered.
+"""JSON of clients that are not ours to change: read field by field, with every bad one named.
 
-Its amounts are JSON numbers. They are read and written as decimals, never as floats.
+Amounts are JSON numbers there. They are read and written as decimals, never as floats.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ from typing import Any, Final
 
 import msgspec
 
-from budgets.domain.pricing_rates import COUNT_MESSAGE, MAX_COUNT
-from budgets.services.snapshots import Snapshot
 from noburn.kit.money import LIMIT_NANO_MAX, to_usd
 from noburn.kit.problems import FieldError, ProblemError, problem
 
 TEXT_MAX: Final = 200
+COUNT_MAX: Final = 10**9
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 
 
@@ -66,13 +65,13 @@ class Fields:
             return ""
         return value
 
-    def count(self, name: str, *, at_most: int = MAX_COUNT) -> int:
+    def count(self, name: str, *, at_most: int = COUNT_MAX) -> int:
         """A count; a fraction is rounded up. 0 if it is missing."""
         value = self._raw.get(name)
         if value is None:
             return 0
         if type(value) not in (int, Decimal) or not 0 <= value <= at_most:
-            self.bad(name, COUNT_MESSAGE if at_most == MAX_COUNT else f"must be from 0 to {at_most}")
+            self.bad(name, f"must be a number from 0 to {at_most}")
             return 0
         return int(Decimal(value).to_integral_value(ROUND_CEILING))
 
@@ -98,17 +97,3 @@ class Fields:
         """Raises ProblemError if any field was wrong."""
         if self._errors:
             raise ProblemError(problem("invalid-request", "Some fields are not valid.", self._errors))
-
-
-def project_of(name: str, snapshot: Snapshot, bound_to: str) -> str:
-    """The project that a client names, by its name or its id; `bound_to` is the API key's. Raises ProblemError.
-
-    The client takes 403 alone, beside 401, for a mistake of its user's: after any other failure it lets calls through.
-    """
-    project = snapshot.named.get(name)
-    if project is None:
-        detail = f"This API key's tenant has no project {name!r}. Send a project's name or id as project_id."
-        raise ProblemError(problem("forbidden-scope", detail))
-    if bound_to and project != bound_to:
-        raise ProblemError(problem("forbidden-scope", f"This API key belongs to project {bound_to!r}."))
-    return project
