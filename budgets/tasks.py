@@ -14,7 +14,9 @@ from django.db import OperationalError
 
 from budgets.services import alerting, increases, learning, metering, reratings
 from budgets.services.operations import Operations, RedisUnavailable, StorageUnavailable
+from budgets.services.epochs import CountersUnavailable
 from budgets.services.retention import Retention
+from budgets.services.runs import Runs
 from noburn.kit.clock import utc_now
 
 log = logging.getLogger(__name__)
@@ -203,6 +205,24 @@ def prune_reratings() -> None:
         log.info("%d calls of re-ratings that are over were forgotten", gone)
 
 
+@shared_task(name="budgets.end_runs", ignore_result=True)
+def end_runs() -> None:
+    """Ends runs that nobody calls in any more, and those past their seconds."""
+
+    async def work() -> int:
+        urls = {"database_url": settings.DATABASE_URL, "redis_url": settings.REDIS_URL}
+        async with asyncio.timeout(WORK_SECONDS_MAX), Runs.connected(**urls) as runs:
+            return await runs.close_due()
+
+    try:
+        ended = asyncio.run(work())
+    except (StorageUnavailable, CountersUnavailable, TimeoutError) as error:
+        log.warning("idle runs were not ended: %s", str(error) or f"not done in {WORK_SECONDS_MAX} s")
+        return
+    if ended:
+        log.info("%d runs were ended, since nobody called in them or their time was over", ended)
+
+
 BEAT = {
     # A sweep that waited in the queue for its whole period is worth nothing any more.
     "budgets.sweep": {"task": "budgets.sweep", "schedule": 2.0, "options": {"expires": 4}},
@@ -220,6 +240,7 @@ BEAT = {
         "schedule": 600.0,
         "options": {"expires": 600},
     },
+    "budgets.end_runs": {"task": "budgets.end_runs", "schedule": 30.0, "options": {"expires": 30}},
     "budgets.clean_up": {"task": "budgets.clean_up", "schedule": 60.0, "options": {"expires": 60}},
     "budgets.release": {"task": "budgets.release", "schedule": 60.0, "options": {"expires": 60}},
     # More than daily: beat counts from its own start, and one that is restarted each day would never come to its end.

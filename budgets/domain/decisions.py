@@ -32,7 +32,7 @@ REASONS: Final = (
     "customer_suspended",
     "plan_limit",
 )
-"""Why a call can be refused, as on the wire; those of guards, runs and plans are not given yet."""
+"""Why a call can be refused, as on the wire."""
 
 
 class Decision(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -42,7 +42,8 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     that was granted or refused, `cap_asked` the one in the request. `own_nano` is the caller's own estimate. The budget
     is the one that refused, or, of an allowed call, the one with the smallest share left; `limit_amount`, `remaining`
     and `room` (what would fit beside what is spent) are in its metric's unit. `shadow` names the `warn` budgets that
-    would have refused. Texts that were empty are None.
+    would have refused. `guard_id` is the guard that stopped the call, `guards_observed` those that observe and would have.
+    Texts that were empty are None.
     """
 
     tenant_id: UUID
@@ -83,6 +84,8 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     remaining: int | None = None
     room: int | None = None
     shadow: tuple[UUID, ...] | None = None
+    guard_id: UUID | None = None
+    guards_observed: tuple[UUID, ...] | None = None
 
 
 class Whose(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from budgets.domain.policy import EACH, Action, BudgetRule, Metric, Policy, Scope, WindowKind
+from budgets.domain.policy import EACH, Action, BudgetRule, GuardRule, Metric, Policy, Scope, WindowKind
 from budgets.domain.windows import window_at
 from noburn.kit import ids
 from noburn.kit.clock import wire_time
@@ -104,7 +104,7 @@ class Matcher:
         """The counters that a call falls under now. Raises TooManyBudgets."""
         found = []
         for rule in self._rules:
-            subject = _subject(rule, call)
+            subject = subject_of(rule, call)
             if subject is None:
                 continue
             place = self._places.get((rule.budget_id, subject))
@@ -152,8 +152,8 @@ class Matcher:
         return place
 
 
-def _subject(rule: BudgetRule, call: Attribution) -> str | None:
-    """The subject that this budget counts for the call, or None if it does not concern the call."""
+def subject_of(rule: BudgetRule | GuardRule, call: Attribution) -> str | None:
+    """The subject that this budget or guard counts for the call, or None if it does not concern the call."""
     if rule.scope is Scope.TENANT:
         return TENANT_SUBJECT
     if rule.scope is Scope.TAG:

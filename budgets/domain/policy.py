@@ -31,9 +31,11 @@ class Scope(StrEnum):
     TAG = "tag"
     WALLET = "wallet"
     """A customer's prepaid credit: no budget that a tenant makes, but a counter like any other."""
+    RUN_CAP = "run_cap"
+    """What one started run may use: no budget that a tenant makes either; docs/runs.md."""
 
 
-BUDGET_SCOPES = tuple(scope for scope in Scope if scope is not Scope.WALLET)
+BUDGET_SCOPES = tuple(scope for scope in Scope if scope not in (Scope.WALLET, Scope.RUN_CAP))
 """The scopes that a tenant's budgets may have."""
 
 
@@ -139,6 +141,33 @@ class LearnedRule(msgspec.Struct, frozen=True, array_like=True):
         return min(input_tokens, likely), min(max_output_tokens, self.output_tokens)
 
 
+class GuardKind(StrEnum):
+    """What a guard stops; docs/guards.md."""
+
+    REPEAT = "repeat"
+    VELOCITY = "velocity"
+    DEPTH = "depth"
+    CALL = "call"
+    NEWCOMER = "newcomer"
+
+
+class GuardRule(msgspec.Struct, frozen=True, array_like=True):
+    """One guard. `limits` are whole numbers by name (`budgets.domain.guards.LIMITS`), amounts in nano-USD.
+
+    `scope` and `subject` say whose calls it watches, EACH: each subject on its own. Without `enforce` it only tells.
+    """
+
+    guard_id: UUID
+    name: str
+    kind: GuardKind
+    enforce: bool
+    scope: Scope
+    subject: str
+    limits: dict[str, int]
+
+    tag = None
+
+
 class WalletRule(msgspec.Struct, frozen=True, array_like=True):
     """That customers of a tenant may have wallets, and the most that they are charged. Billing writes it.
 
@@ -190,6 +219,7 @@ class Policy(msgspec.Struct, frozen=True, array_like=True):
     wallet: WalletRule | None = None
     refused_until: datetime | None = None
     """Until when noburn's own plan of the tenant lets no call through."""
+    guards: tuple[GuardRule, ...] = ()
     project_ids: tuple[UUID, ...] = ()
     """The ids of `projects`, in their order; none in a policy that was compiled by an earlier release."""
 

@@ -9,13 +9,14 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 
 from budgets.domain.demands import TooManyBudgets
+from budgets.domain.guards import Trip
 from budgets.domain.policy import KeyRecord
 from budgets.domain.pricing_list import price_list_etag
 from budgets.gateway import reads
@@ -26,9 +27,11 @@ from budgets.gateway.original.native import Native
 from budgets.gateway.original.routes import OriginalClient
 from budgets.gateway.preflight import allow_answer, call_of, deny_answer, price, refusal, unpriced
 from budgets.gateway.request import Receive, Request, Scope, read_body
+from budgets.gateway.runs import RUNS_PATH, close_run, closing_of, handles_run, start_run
 from budgets.gateway.settle import Settlements
 from budgets.gateway.wire import Extend, Preflight, ignored, read
 from budgets.services.dataplane import CountersUnavailable, DataPlane, StorageUnavailable
+from budgets.services.guards import Stopped
 from budgets.services.holds import (
     Call,
     EpochClosed,
@@ -111,15 +114,29 @@ class GatewayApp:
             ("GET", "/v1/prices"): self._prices,
             ("GET", "/healthz"): self._healthz,
             ("GET", "/readyz"): self._readyz,
+            ("POST", RUNS_PATH): self._start_run,
         }
-        native = Native(
-            self._plane, self._preflight, self._settle, self._void, self._any_key, live_key=self._key
+        self._original = OriginalClient(
+            Native(
+                plane=self._plane,
+                preflight=self._preflight,
+                settle=self._settle,
+                void=self._void,
+                start_run=self._start_run,
+                close_run=self._close_run,
+                any_key=self._any_key,
+                live_key=self._key,
+            )
         )
-        self._original = OriginalClient(native)
 
-    def handles(self, path: str) -> bool:
-        """Whether a path belongs to the gateway."""
-        return path in self.PATHS or path.startswith("/v1/holds/") or path in self._original.paths
+    def handles(self, path: str, method: str = "GET") -> bool:
+        """Whether a path belongs to the gateway; those of runs do by method, since lists of them are the management API's."""
+        return (
+            path in self.PATHS
+            or path.startswith("/v1/holds/")
+            or handles_run(path, method)
+            or self._original.handles(path)
+        )
 
     async def startup(self) -> None:
         """Connects and loads what every decision needs."""
@@ -156,9 +173,10 @@ class GatewayApp:
 
     async def _answer(self, scope: Scope, receive: Receive, request_id: str) -> Answer:
         method, path = scope["method"], scope["path"]
-        handler = self._routes.get((method, path)) or self._original.routes.get((method, path))
+        handler = self._routes.get((method, path))
         if handler is None:
-            handler = self._other(method, path)
+            of = self._original.handler if self._original.handles(path) else self._other
+            handler = of(method, path)
         body = await read_body(receive, BATCH_BODY_MAX if path == "/v1/settle/batch" else BODY_MAX)
         try:
             return await handler(Request(scope, body, request_id))
@@ -180,12 +198,14 @@ class GatewayApp:
             ) from None
 
     def _other(self, method: str, path: str) -> Handler:
+        if method == "POST" and (closing := closing_of(path)) is not None:
+            return partial(self._close_run, *closing)
         if path.startswith("/v1/holds/") and path.endswith("/extend"):
             if method == "POST":
                 return self._extend
-        elif path not in self.PATHS | self._original.paths:
+        elif path not in self.PATHS:
             raise ProblemError(problem("not-found", detail=f"There is no {path}."))
-        allowed = sorted({m for m, p in (*self._routes, *self._original.routes) if p == path} or {"POST"})
+        allowed = sorted({m for m, p in self._routes if p == path} or {"POST"})
         detail = f"{path} takes {', '.join(allowed)}, not {method}."
         raise ProblemError(problem("method-not-allowed", detail, allowed=allowed))
 
@@ -272,6 +292,9 @@ class GatewayApp:
         except Refusal as stop:
             self._log(wanted, snapshot, key, call, started, reason=stop.reason)
             return _json(refusal(stop.reason, str(stop)))
+        except Stopped as stop:
+            self._log(wanted, snapshot, key, call, started, reason=stop.reason, trips=stop.trips)
+            return _json(refusal(stop.reason, str(stop), {**stop.fields, "warnings": warnings + more}))
         self._log(wanted, snapshot, key, call, started, answer)
         if isinstance(answer, Placed):
             self._plane.subjects.seen(snapshot.policy.tenant_id, customer, call.attribution.user)
@@ -289,6 +312,7 @@ class GatewayApp:
         started: float = 0.0,
         answer: Placed | Refused | None = None,
         reason: str | None = None,
+        trips: tuple[Trip, ...] = (),
     ) -> None:
         """Notes a decision; a dry run decides nothing, and a replay nothing new."""
         if wanted.dry_run or (type(answer) is Placed and answer.replayed):
@@ -306,6 +330,7 @@ class GatewayApp:
                     answer=answer,
                     reason=reason,
                     waited_ms=waited_ms,
+                    trips=trips,
                 )
             )
         except Exception:
@@ -355,6 +380,16 @@ class GatewayApp:
         except TooManyBudgets as error:
             raise ProblemError(problem("too-many-budgets", detail=f"{error}.")) from error
         return _json(reads.remaining_answer(standings))
+
+    async def _start_run(self, request: Request) -> Answer:
+        snapshot, key = await self._key(request, scope="preflight")
+        return _json(await start_run(request, self._plane.runs, snapshot, key, pepper=self._config.pepper))
+
+    async def _close_run(self, run: str, state: str, request: Request) -> Answer:
+        _, key = await self._any_key(request)
+        # Whoever may manage may stop, from anywhere; an SDK closes what it may start.
+        snapshot, key = await self._key(request, scope="manage" if "manage" in key.scopes else "preflight")
+        return _json(await close_run(request, self._plane.runs, snapshot, key, run=run, state=state))
 
     async def _prices(self, request: Request) -> Answer:
         snapshot, _ = await self._key(request, scope="read")

@@ -6,6 +6,8 @@ from uuid import UUID
 
 from budgets.domain.decisions import TAGS_MAX, TOOLS_MAX, Decision, bounded, fingerprint_of
 from budgets.domain.policy import Action, KeyRecord
+from budgets.domain.guards import Trip
+from budgets.gateway.preflight import reason_of
 from budgets.gateway.wire import Preflight
 from budgets.services.decisions import now_us
 from budgets.services.holds import Call, Placed, Refused, Standing
@@ -22,6 +24,7 @@ def record(
     answer: Placed | Refused | None = None,
     reason: str | None = None,
     waited_ms: int = 0,
+    trips: tuple[Trip, ...] = (),
 ) -> Decision:
     """The record of one decision. `answer` is what the counters said; without one `reason` says why they were not asked,
     and without `call` the model has no price."""
@@ -39,11 +42,12 @@ def record(
     standing: Standing | None = None
     if type(answer) is Placed:
         standing, shadow = _tightest(answer.standings)
+        trips = answer.trips
         estimate, cap = answer.bound.cost_nano, answer.max_output_tokens
         hold_id = answer.hold.body.hold_id if answer.hold is not None else None
     elif type(answer) is Refused:
         standing, room = answer.standing, answer.room
-        reason = "budget_busy" if answer.busy else "budget_exceeded"
+        reason = reason_of(answer)
     place = standing.place if standing is not None else None
     # By position, in the order of the fields: by name it would take three times as long.
     return Decision(
@@ -86,6 +90,8 @@ def record(
         standing.remaining if standing is not None else None,
         room,
         shadow,
+        next((trip.rule.guard_id for trip in trips if trip.rule.enforce), None) if trips else None,
+        tuple(trip.rule.guard_id for trip in trips if not trip.rule.enforce) or None if trips else None,
     )
 
 

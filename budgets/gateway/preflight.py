@@ -11,13 +11,16 @@ from typing import Any
 import msgspec
 
 from budgets.domain.charging import Ceiling
+from budgets.domain.decisions import fingerprint_of
 from budgets.domain.demands import Attribution, Bound
+from budgets.domain.guards import Trip
 from budgets.domain.policy import Action, KeyRecord, LearnedRule, Metric, Scope
 from budgets.domain.pricing import PricingError, bound_nano, fits_output_tokens
 from budgets.domain.pricing_alternatives import alternatives
 from budgets.domain.pricing_book import AmbiguousProvider, Model, PriceBook, UnknownModel
 from budgets.domain.pricing_overrides import TenantPrices
 from budgets.domain.pricing_rates import BadUsage, CostTooLarge, Rates, UnpricedUnit
+from budgets.domain.runs import CAP_NAMES
 from budgets.gateway.wire import TAGS_MAX, Preflight
 from budgets.services.holds import Call, Placed, Refused, Standing
 from budgets.services.snapshots import Snapshot
@@ -219,6 +222,7 @@ def call_of(
         wait_ms=request.wait_ms,
         fit=priced.fitting if request.fit else None,
         ceiling=priced.ceiling,
+        fingerprint=fingerprint_of(request.fingerprint) if request.fingerprint else "",
     )
     return call, warnings
 
@@ -249,6 +253,7 @@ def allow_answer(placed: Placed, *, model: str, warnings: list[str]) -> dict[str
         for s in placed.standings
         if s.place.rule.action is Action.WARN and not s.fitted
     ]
+    shadow += [observed(trip) for trip in placed.trips]
     answer: dict[str, Any] = {"decision": "allow"}
     if placed.hold is not None:
         answer["authorization"] = placed.authorization
@@ -281,7 +286,7 @@ def deny_answer(
     smaller = priced.fitting(metric, room)
     answer: dict[str, Any] = {
         "decision": "deny",
-        "reason": "budget_busy" if refused.busy else "budget_exceeded",
+        "reason": reason_of(refused),
         "estimate_usd": to_usd(priced.bound(priced.max_output_tokens).cost_nano),
         "fits_max_output_tokens": smaller[0] if smaller else 0,
         "budget": budget_fields(
@@ -294,6 +299,8 @@ def deny_answer(
     }
     if refused.standing.place.rule.scope is Scope.WALLET and not refused.busy:
         answer["remedy"] = WALLET_REMEDY
+    if refused.standing.place.rule.scope is Scope.RUN_CAP:
+        answer["run"] = {"id": refused.standing.place.subject, "cap": CAP_NAMES[metric]}
     if refused.busy:
         answer["retry_after_ms"] = refused.retry_after_ms
     elif metric is Metric.USD and room > 0 and priced.rates is not None:
@@ -310,6 +317,18 @@ def deny_answer(
         )
         answer["alternatives"] = [{"model": a.model, "estimate_usd": to_usd(a.bound_nano)} for a in cheaper]
     return answer
+
+
+def reason_of(refused: Refused) -> str:
+    """Why counters refused a call, as on the wire."""
+    if refused.busy:
+        return "budget_busy"
+    return "run_limit" if refused.standing.place.rule.scope is Scope.RUN_CAP else "budget_exceeded"
+
+
+def observed(trip: Trip) -> str:
+    """The warning of a guard that observes and would have stopped the call."""
+    return f"guard {ids.encode(ids.GUARD, trip.rule.guard_id)} ({trip.rule.kind.value}) would have stopped this call"
 
 
 def refusal(reason: str, detail: str, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:

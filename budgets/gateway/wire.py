@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
@@ -92,9 +93,11 @@ class Extend(msgspec.Struct, frozen=True):
 
 _any = msgspec.json.Decoder()
 _SUBJECT = frozenset(Subject.__struct_fields__)
-_fields: dict[type, frozenset[str]] = {
-    shape: frozenset(shape.__struct_fields__) for shape in (Preflight, Settle, SettleBatch, Void, Extend)
-}
+
+
+@cache
+def _known_fields(shape: type[msgspec.Struct]) -> frozenset[str]:
+    return frozenset(shape.__struct_fields__)
 
 
 def ignored(unknown: tuple[str, ...]) -> list[str]:
@@ -122,7 +125,7 @@ def read_object(raw: Any, shape: type[T]) -> tuple[T, tuple[str, ...]]:
     """As `read`, of JSON that is decoded already."""
     if type(raw) is not dict:
         raise ProblemError(problem("invalid-request", detail="The body must be a JSON object."))
-    known = _fields[shape]
+    known = _known_fields(shape)
     unknown = tuple(sorted(raw.keys() - known)[:20]) if raw.keys() - known else ()
     if type(subject := raw.get("subject")) is dict and subject.keys() - _SUBJECT:
         unknown += tuple(f"subject.{name}" for name in sorted(subject.keys() - _SUBJECT)[:20])

@@ -11,10 +11,12 @@ from budgets.models.budgets import (
     PolicySnapshot,
     WalletCharges,
 )
+from budgets.models.guards import Guard
 from budgets.models.learned import LearnedEstimate
 from budgets.models.price_overrides import PriceOverride, PriceProposal, ProposalState
 from budgets.models.prices import PriceBookVersion, PriceImport, PriceModel, PriceProvider, PriceRow
 from budgets.models.reratings import Rerating, ReratingState
+from budgets.models.runs import Run
 
 __all__ = [
     "LIMIT_MAX",
@@ -22,6 +24,7 @@ __all__ = [
     "BudgetIncrease",
     "BudgetOverride",
     "Estimate",
+    "Guard",
     "LearnedEstimate",
     "OnEpochClose",
     "OnExpiry",
@@ -36,5 +39,6 @@ __all__ = [
     "ProposalState",
     "Rerating",
     "ReratingState",
+    "Run",
     "WalletCharges",
 ]

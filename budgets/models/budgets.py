@@ -40,11 +40,11 @@ class OnEpochClose(models.TextChoices):
 
 
 class OwnBudgets(models.Manager["Budget"]):
-    """The budgets that tenants make: the row over a tenant's wallets is none of them."""
+    """The budgets that tenants make: the rows over a tenant's wallets and runs are none of them."""
 
     def get_queryset(self) -> models.QuerySet[Budget]:
-        """Every row but those of wallets."""
-        return super().get_queryset().exclude(scope=Scope.WALLET.value)
+        """Every row but those of wallets and of caps of runs."""
+        return super().get_queryset().exclude(scope__in=(Scope.WALLET.value, Scope.RUN_CAP.value))
 
 
 class Budget(TenantOwned):

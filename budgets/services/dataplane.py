@@ -9,14 +9,17 @@ from budgets.services.books import Books
 from budgets.services.decisions import DecisionLog
 from budgets.services.epochs import CountersUnavailable, EpochDirectory
 from budgets.services.grants import Grants
+from budgets.services.guards import Guards
 from budgets.services.holds import Holds
 from budgets.services.open_checks import OpenChecks
 from budgets.services.resolutions import Resolutions
+from budgets.services.runs import Runs
 from budgets.services.snapshots import Snapshots
 from budgets.services.subjects import Subjects
 from budgets.services.waiting import Waiters
 from budgets.stores.postgres.decisions import DecisionStore
 from budgets.stores.postgres.money import MoneyStore, StorageUnavailable
+from budgets.stores.postgres.runs import RunStore
 from budgets.stores.redis.cluster import connect
 from budgets.stores.redis.connection import RedisError, RedisUnavailable
 
@@ -47,12 +50,23 @@ class DataPlane:
         self.subjects = Subjects(self._store)
         # A connection of its own: writing the log never keeps the money path waiting for one.
         self.decisions = DecisionLog(DecisionStore(database_url, connections=1))
+        # Runs have connections of their own: a slow summary keeps no grant waiting.
+        self._runs_store = RunStore(database_url, connections=2)
+        self.runs = Runs(store=self._runs_store, redis=self._redis, epochs=self._epochs)
+        guards = Guards(
+            store=self._runs_store,
+            redis=self._redis,
+            epochs=self._epochs,
+            snapshots=self.snapshots,
+            runs=self.runs,
+        )
         self.resolutions = Resolutions(
             store=self._store,
             redis=self._redis,
             epochs=self._epochs,
             grants=self._grants,
             on_apply=waiters.freed,
+            on_cost=guards.settled,
         )
         self.holds = Holds(
             redis=self._redis,
@@ -62,11 +76,13 @@ class DataPlane:
             waiters=waiters,
             keyring=self.keyring,
             pepper=pepper,
+            guards=guards,
         )
 
     async def start(self) -> None:
         """Connects, and loads what every decision needs. Raises StorageUnavailable."""
         await self._store.open()
+        await self._runs_store.open()
         await self._epochs.start()
         await self.books.start()
         await self.snapshots.start()
@@ -80,6 +96,7 @@ class DataPlane:
         for part in (self.decisions, self.subjects, self.snapshots, self.books, self._epochs):
             await part.stop()
         await self._redis.close()
+        await self._runs_store.close()
         await self._store.close()
 
     async def missing(self) -> list[str]:

@@ -24,9 +24,12 @@ from budgets.domain.authorization import (
 from budgets.domain.charging import Ceiling
 from budgets.domain.demands import Attribution, Bound, Place, is_rate
 from budgets.domain.escrow import MAX_HOLD_LIFE_SECONDS
+from budgets.domain.guards import Trip, Watched
 from budgets.domain.policy import Action, Metric, Scope
 from budgets.services.epochs import CountersUnavailable, Epoch, EpochDirectory
 from budgets.services.grants import Grants, Lack
+from budgets.services.guards import Guards, Watch
+from budgets.services.runs import with_caps
 from budgets.services.snapshots import Snapshot, Snapshots
 from budgets.services.waiting import Ticket, Waiters
 from budgets.stores.postgres.money import StorageUnavailable
@@ -90,6 +93,9 @@ class Call(msgspec.Struct, frozen=True):
     wait_ms: int = 0
     fit: Callable[[Metric, int], tuple[int, Bound] | None] | None = None
     ceiling: Ceiling | None = None
+    fingerprint: str = ""
+    asking: bool = False
+    """A question about budgets: no guard concerns it."""
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -110,6 +116,8 @@ class Placed(msgspec.Struct, frozen=True):
     max_output_tokens: int
     standings: tuple[Standing, ...]
     replayed: bool = False
+    trips: tuple[Trip, ...] = ()
+    """Guards that observe and would have stopped it."""
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -134,8 +142,9 @@ class Holds:
         waiters: Waiters,
         keyring: Keyring,
         pepper: bytes,
+        guards: Guards,
     ) -> None:
-        self._redis, self._epochs, self._grants = redis, epochs, grants
+        self._redis, self._epochs, self._grants, self._guards = redis, epochs, grants, guards
         self._snapshots, self._waiters, self._keyring, self._pepper = snapshots, waiters, keyring, pepper
         self._random = b""
 
@@ -157,7 +166,7 @@ class Holds:
         `admit` is called with each policy that a try is made under and may raise to refuse: the version fence then
         makes an edit (a revoked key, a suspended customer) hold for the very next placing.
         Raises CountersUnavailable, StorageUnavailable, IdempotencyConflict, TooManySubjects, TooManyBudgets,
-        TooManyWaiters.
+        TooManyWaiters, and Stopped by the call's run or a guard.
         """
         deadline = time.monotonic() + call.wait_ms / 1000
         ticket = self._queue_behind(tenant_id, call) if call.wait_ms else None
@@ -218,24 +227,38 @@ class Holds:
             if snapshot is None:
                 raise CountersUnavailable("the tenant's policy is not loaded")
             admit(snapshot)
-            places = snapshot.matcher.places(call.attribution, now_ms=now_ms)
+            who = call.attribution
+            places = snapshot.matcher.places(who, now_ms=now_ms)
+            watch: Watch | None = None
+            if who.run or snapshot.guards:
+                known = await self._guards.known_run(tenant_id, who.run, epoch)
+                if known is not None and known.places:
+                    places = with_caps(places, known)
+                watched = None if call.asking else _watched(call, bound, cap)
+                watch = await self._guards.watch(snapshot, epoch, who, bound, known, watched=watched)
             if unmeasured:
                 places = [place for place in places if place.counter_id not in unmeasured]
             body = _body(call, snapshot, hold_id, epoch, places, bound, cap)
             packed = encode_body(body)
             try:
-                reply = await self._script(snapshot, epoch, call, body, packed, places, bound)
+                reply = await self._script(snapshot, epoch, call, body, packed, places, bound, watch)
             except NoScript:
                 epoch = await self._epochs.renewed(tenant_id, than=epoch.epoch_id)
                 continue
             except (RedisUnavailable, RedisError) as error:
                 # Whether it was placed is unknown: the same Idempotency-Key finds it again while it lives.
                 raise CountersUnavailable(str(error)) from error
+            trips: tuple[Trip, ...] = ()
+            if watch is not None:
+                reply, trips = await self._guards.read(watch, reply, snapshot=snapshot)
+                if reply is None:
+                    continue
             word = reply[0]
             if word == b"PLACED":
-                return self._placed(body, packed, places, bound, cap, reply)
+                return self._placed(body, packed, places, bound, cap, reply, trips)
             if word == b"FITS":
-                return await self._fits(snapshot, epoch, places, bound, cap, reply)
+                fits = await self._fits(snapshot, epoch, places, bound, cap, reply)
+                return msgspec.structs.replace(fits, trips=trips) if isinstance(fits, Placed) else fits
             if word == b"REPLAY":
                 return self._replayed(call, reply)
             if word == b"DENY":
@@ -265,6 +288,7 @@ class Holds:
         packed: bytes,
         places: list[Place],
         bound: Bound,
+        watch: Watch | None,
     ) -> Reply:
         names = epoch.keys
         keys = [names.epoch, names.policy(body.tenant_id), names.hold(body.hold_id), names.expiries]
@@ -285,13 +309,25 @@ class Holds:
                 kind = "w" if rule.action is Action.WARN else "b"
                 keys.append(names.counter_named(place.name))
             args += [kind, bound.held_by(rule), rule.version, place.starts_ms, place.ends_ms, rule.limit]
+        if watch is not None:
+            return await self._redis.evalsha(
+                epoch.scripts.guarded, [*watch.keys, *keys], [*watch.arguments(), *args]
+            )
         return await self._redis.evalsha(epoch.scripts.preflight, keys, args)
 
     def _placed(
-        self, body: HoldBody, packed: bytes, places: list[Place], bound: Bound, cap: int, reply: Reply
+        self,
+        body: HoldBody,
+        packed: bytes,
+        places: list[Place],
+        bound: Bound,
+        cap: int,
+        reply: Reply,
+        trips: tuple[Trip, ...] = (),
     ) -> Placed:
         hold = Hold(body, reply[1], reply[2], incarnations_of(reply[3]))
-        return Placed(self._sign(hold, packed), hold, bound, cap, tuple(_standings(places, reply)))
+        standings = tuple(_standings(places, reply))
+        return Placed(self._sign(hold, packed), hold, bound, cap, standings, trips=trips)
 
     async def _fits(
         self, snapshot: Snapshot, epoch: Epoch, places: list[Place], bound: Bound, cap: int, reply: Reply
@@ -386,6 +422,7 @@ class Holds:
             bound=nothing,
             ttl_ms=1,
             dry_run=True,
+            asking=True,
         )
         answer = await self.place(snapshot.policy.tenant_id, call)
         return list(answer.standings) if isinstance(answer, Placed) else [answer.standing]
@@ -428,6 +465,10 @@ def _standings(places: list[Place], reply: Reply) -> list[Standing]:
         Standing(place, reply[5 + 3 * i], reply[4 + 3 * i], reply[6 + 3 * i] == 1)
         for i, place in enumerate(places)
     ]
+
+
+def _watched(call: Call, bound: Bound, cap: int) -> Watched:
+    return Watched(bound.cost_nano, call.input_tokens, call.n * cap, call.fingerprint)
 
 
 def _now_ms() -> int:

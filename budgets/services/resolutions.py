@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -202,9 +202,10 @@ class Resolutions:
         epochs: EpochDirectory,
         grants: Grants,
         on_apply: Callable[[Hold], None] = lambda _: None,
+        on_cost: Callable[[Hold, int], Awaitable[None]] | None = None,
     ) -> None:
         self._store, self._redis, self._epochs, self._grants = store, redis, epochs, grants
-        self._on_apply = on_apply
+        self._on_apply, self._on_cost = on_apply, on_cost
         self._queue: deque[_Waiting] = deque()
         self._committing: asyncio.Task[None] | None = None
         self._applying: set[asyncio.Future[Any]] = set()
@@ -306,6 +307,8 @@ class Resolutions:
         except RedisError:
             log.exception("Redis refused an apply")
         self._on_apply(hold)
+        if self._on_cost is not None and row["outcome"] == "first":
+            await self._on_cost(hold, waiting.report.cost_nano)
 
     async def idle(self) -> None:
         """Waits until everything queued is committed and Redis was told (shutdown)."""

@@ -29,7 +29,9 @@ UNKNOWN_SECONDS = 2.0
 class Snapshot:
     """A tenant's policy with what is derived from it."""
 
-    __slots__ = ("ceilings", "key_ids", "keys", "learned", "matcher", "named", "policy", "prices", "projects")
+    __slots__ = (
+        "ceilings", "guards", "key_ids", "keys", "learned", "matcher", "named", "policy", "prices", "projects",
+    )  # fmt: skip
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
@@ -42,6 +44,7 @@ class Snapshot:
             ids.encode(ids.PROJECT, key): name
             for key, name in zip(policy.project_ids, policy.projects, strict=False)
         }
+        self.guards = policy.guards
         # None for tenants without wallets, who pay nothing for them.
         self.ceilings = Ceilings(policy.wallet.charges) if policy.wallet is not None else None
         self.learned = {(rule.provider, rule.model): rule for rule in policy.learned}

@@ -50,6 +50,7 @@ REGISTRY: Final[Mapping[str, Kind]] = MappingProxyType(
         "hold-too-long": Kind("The hold would live too long", 422),
         "too-many-budgets": Kind("Too many budgets apply to the call", 422),
         "too-many-subjects": Kind("The tenant has too many customers and users", 422),
+        "too-many-runs": Kind("The tenant has too many open runs", 422),
         "stripe-refused": Kind("Stripe refuses the request", 422),
         "internal-error": Kind("Something went wrong on our side", 500),
         "counters-unavailable": Kind("The counters cannot be reached", 503),

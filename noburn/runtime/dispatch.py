@@ -21,7 +21,7 @@ WEB_BODY_MAX: Final = 2_000_000
 class Gateway(Protocol):
     """What the dispatcher needs of the data plane."""
 
-    def handles(self, path: str) -> bool: ...
+    def handles(self, path: str, method: str) -> bool: ...
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
 
@@ -43,7 +43,7 @@ class Dispatcher:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
         if kind == "http":
-            if self._gateway.handles(scope["path"]):
+            if self._gateway.handles(scope["path"], scope["method"]):
                 await self._gateway(scope, receive, send)
             else:
                 await self._serve_web(scope, receive, send)

@@ -152,7 +152,9 @@ class TestBadInput:
             "estimated_tokens_out", "context",
         }  # fmt: skip
 
-    @pytest.mark.parametrize("raw", [b"", b"{", b"[]", b'{"estimated_cost_usd": NaN}', b'{"model": "\\u0000"}'])
+    @pytest.mark.parametrize(
+        "raw", [b"", b"{", b"[]", b'{"estimated_cost_usd": NaN}', b'{"model": "\\u0000"}']
+    )
     def test_that_is_no_object_is_refused(self, alice: Account, raw: bytes) -> None:
         self.refused(alice.world.run(posting(alice, "/api/v1/check", None, raw=raw)))
 
@@ -207,7 +209,9 @@ class TestTables:
         self, alice: Account
     ) -> None:
         body = alice.world.request("GET", "/api/v1/pricing?project_id=default", secret=alice.secret).body
-        table = {row["model_prefix"]: (row["input_per_m"], row["output_per_m"]) for row in body["global_table"]}
+        table = {
+            row["model_prefix"]: (row["input_per_m"], row["output_per_m"]) for row in body["global_table"]
+        }
         assert table["gpt-4o"] == (2.5, 10)
         assert table["gpt-4o-mini"] == (0.15, 0.6)
         assert table["claude-haiku-4-5"] == (1, 5)

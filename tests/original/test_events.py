@@ -92,9 +92,7 @@ class TestMatching:
         from tenants.services.keys import revoke_key
 
         check(alice, 0.4)
-        revoke_key(
-            tenant_id=alice.tenant_id, key_id=alice.issued.key.pk, actor="test", now=datetime.now(UTC)
-        )
+        revoke_key(tenant_id=alice.tenant_id, key_id=alice.issued.key.pk, actor="test", now=datetime.now(UTC))
         assert tell(alice, 0.1)["matched"] is True
         without = tell(alice, 0.2)
         assert (without.status, without.kind) == (401, "unauthorized")

@@ -12,7 +12,6 @@ import msgspec
 from budgets.domain.demands import Attribution
 from budgets.domain.open_checks import HOLD_MS
 from budgets.domain.policy import KeyRecord
-from budgets.domain.pricing_rates import Rates
 from budgets.gateway.original.native import Answer, Native, answered
 from budgets.gateway.preflight import budget_fields
 from budgets.gateway.request import Request
@@ -183,14 +182,10 @@ class Checks:
         request.check_media()
         asked = asked_of(request.body)
         snapshot, project = await native.project(asked.project_id, snapshot, key)
-        now, book = utc_now(), native.plane.books.book
-        prices = snapshot.prices
-        found = (
-            book.resolve(asked.provider or None, asked.model, now)
-            if prices is None
-            else prices.resolve(book, asked.provider or None, asked.model, now)
-        )
-        body = preflight_of(asked, project=project, priced=isinstance(found, Rates))
+        rates = native.rates(snapshot, asked.model, provider=asked.provider, now=utc_now())
+        if rates is not None:
+            asked = msgspec.structs.replace(asked, provider=rates.provider)
+        body = preflight_of(asked, project=project, priced=rates is not None)
         told = await native.ask(native.preflight, request, body, secrets.token_hex(16))
         warnings = [*asked.warnings, *told.get("warnings", [])]
         if told["decision"] == "allow":
@@ -203,8 +198,7 @@ class Checks:
                 "hold_id": hold["id"],
             }
         else:
-            provider = found.provider if isinstance(found, Rates) else asked.provider
-            who = _attribution(asked, project, provider, ids.encode(ids.API_KEY, key.key_id))
+            who = _attribution(asked, project, ids.encode(ids.API_KEY, key.key_id))
             answer = {
                 **_figures(await self._standings(snapshot, who)),
                 "allowed": False,
@@ -248,7 +242,7 @@ class Checks:
             return []
 
 
-def _attribution(asked: Asked, project: str, provider: str, api_key: str) -> Attribution:
+def _attribution(asked: Asked, project: str, api_key: str) -> Attribution:
     return Attribution(
         project=project,
         customer=asked.customer,
@@ -256,7 +250,7 @@ def _attribution(asked: Asked, project: str, provider: str, api_key: str) -> Att
         run=asked.run,
         plan=asked.plan,
         api_key=api_key,
-        provider=provider,
+        provider=asked.provider,
         model=asked.model,
         tags=asked.tags,
     )

@@ -14,7 +14,7 @@ import msgspec
 from budgets.domain.demands import Bound, TooManyBudgets
 from budgets.domain.open_checks import CERTAINLY_AGAIN_MS, HOLD_MS, SAME_SECOND_MS
 from budgets.domain.policy import KeyRecord
-from budgets.domain.pricing_rates import PricingError, Rates, Usage
+from budgets.domain.pricing_rates import PricingError, Usage
 from budgets.domain.pricing_settled import settled_cost
 from budgets.gateway.original.native import Answer, Native, answered
 from budgets.gateway.preflight import call_of, price
@@ -28,7 +28,7 @@ from noburn.kit import ids
 from noburn.kit.clock import utc_now
 from noburn.kit.loose_json import Fields, number, object_of
 from noburn.kit.money import from_usd, to_usd
-from noburn.kit.problems import ProblemError
+from noburn.kit.problems import ProblemError, problem
 
 TRIES_MAX: Final = 8
 """How many checks an event tries: one may be another's, or settled already, before it is taken."""
@@ -68,6 +68,7 @@ class Pricing(msgspec.Struct, frozen=True):
     told: bool
     unpriced: bool = False
     """Whether the book has no price for the model as the event names it."""
+    provider: str = ""
 
 
 def told_of(body: bytes) -> Told:
@@ -230,6 +231,8 @@ class _Recording:
             "subject": {name: value for name, value in subject.items() if value},
             "max_output_tokens": 1,
         }
+        if pricing.provider:
+            body["provider"] = pricing.provider
         if pricing.told:
             body["cost_usd"] = to_usd(pricing.cost_nano)
         if told.user and not user:
@@ -250,12 +253,14 @@ class _Recording:
             max_output_tokens=0,
             bound=Bound(0, 0, 0),
             ttl_ms=HOLD_MS,
+            # What was spent is recorded, whatever became of its run.
+            asking=True,
         )
 
     async def _placed(self, call: Call) -> str:
         plane = self._native.plane
         try:
-            placed = await plane.holds.place(self._tenant_id, call)
+            placed = await plane.holds.place(self._tenant_id, call, admit=self._admit)
         except IdempotencyConflict as error:
             raise CountersUnavailable(str(error)) from error
         if isinstance(placed, Refused):
@@ -264,22 +269,26 @@ class _Recording:
         plane.subjects.seen(self._tenant_id, call.attribution.customer, call.attribution.user)
         return placed.authorization
 
+    def _admit(self, current: Snapshot) -> None:
+        """Lets every call be recorded but those of a key that was revoked since: suspended or not, it was made."""
+        key = current.keys.get(self._key.digest)
+        if key is None or key.revoked_at is not None:
+            raise ProblemError(problem("unauthorized", "This API key was revoked."))
+
     def _priced(self) -> Pricing:
-        told, book = self._told, self._native.plane.books.book
-        prices, now = self._snapshot.prices, utc_now()
-        found = (
-            book.resolve(None, told.model, now)
-            if prices is None
-            else prices.resolve(book, None, told.model, now)
-        )
-        if isinstance(found, Rates) and (told.has_tokens or not told.told_nano):
+        told = self._told
+        rates = self._native.rates(self._snapshot, told.model, now=utc_now())
+        if rates is None:
+            return Pricing(told.told_nano, told=True, unpriced=True)
+        if told.has_tokens or not told.told_nano:
             usage = Usage(input_tokens=told.tokens_in, output_tokens=told.tokens_out)
             try:
-                return Pricing(settled_cost(found, usage, held_nano=0)[0], told=False)
+                cost, _ = settled_cost(rates, usage, held_nano=0)
+                return Pricing(cost, told=False, provider=rates.provider)
             except PricingError:
                 # A kind of token that the model has no price for: its client's word stands.
-                return Pricing(told.told_nano, told=True)
-        return Pricing(told.told_nano, told=True, unpriced=not isinstance(found, Rates))
+                pass
+        return Pricing(told.told_nano, told=True, provider=rates.provider)
 
     async def _settle(self, authorization: str) -> dict[str, Any] | None:
         """Settles a hold at what was used; None if it is settled at something else already."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 import msgspec
 
 from budgets.domain.policy import KeyRecord
-from budgets.domain.pricing_book import Model
+from budgets.domain.pricing_book import AmbiguousProvider, Model, UnknownModel
+from budgets.domain.pricing_rates import Rates
 from budgets.gateway.request import Request
 from budgets.services.dataplane import DataPlane
 from budgets.services.snapshots import Snapshot
@@ -37,6 +39,8 @@ class Native:
     preflight: Handler
     settle: Handler
     void: Handler
+    start_run: Handler
+    close_run: Callable[[str, str, Request], Awaitable[Answer]]
     any_key: AnyKey
     live_key: LiveKey
 
@@ -60,11 +64,33 @@ class Native:
             snapshot = await self.plane.snapshots.newest(snapshot.policy.tenant_id) or snapshot
         return snapshot, project_of(name, snapshot, key.project)
 
+    def rates(self, snapshot: Snapshot, model: str, *, provider: str = "", now: datetime) -> Rates | None:
+        """What a model costs the tenant; of several sellers, of whom the client names none, the dearest is meant."""
+        book, prices = self.plane.books.book, snapshot.prices
+
+        def find(seller: str | None) -> Rates | UnknownModel | AmbiguousProvider:
+            if prices is None:
+                return book.resolve(seller, model, now)
+            return prices.resolve(book, seller, model, now)
+
+        found = find(provider or None)
+        if isinstance(found, AmbiguousProvider):
+            each = [rates for seller in found.providers if isinstance(rates := find(seller), Rates)]
+            # Of equally dear ones the last by name, so that it does not depend on the book's order.
+            return max(each, key=lambda rates: (per_token(rates), rates.provider), default=None)
+        return found if isinstance(found, Rates) else None
+
     def group(self, *, project: str, user: str, run: str, model: str) -> str:
         """What a check and its event have in common, as far as both say it; a model by its name in the price book."""
         found = self.plane.books.book.find(None, model)
         name = f"{found.provider}/{found.entry.model}" if isinstance(found, Model) else model.lower()
         return digest_of(project, user, run, name)
+
+
+def per_token(rates: Rates) -> tuple[int, int]:
+    """Pico-USD for a token in and for one out, before any tier; nothing for what has no price."""
+    taken_in, taken_out = (rates.units.get(unit) for unit in ("input_tokens", "output_tokens"))
+    return taken_in[0][1] if taken_in else 0, taken_out[0][1] if taken_out else 0
 
 
 def digest_of(*parts: str) -> str:

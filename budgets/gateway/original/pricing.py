@@ -20,6 +20,7 @@ from budgets.domain.pricing_list import price_list_etag
 from budgets.domain.pricing_overrides import TenantPrices
 from budgets.domain.pricing_rates import Rates
 from budgets.gateway.original.checks import UNKNOWN_NANO_PER_TOKEN
+from budgets.gateway.original.native import per_token
 from noburn.kit.money import pico_to_usd
 
 KEPT_MAX: Final = 32
@@ -84,19 +85,11 @@ def _pair(book: PriceBook, prices: TenantPrices | None, name: str, now: datetime
     found = _resolve(book, prices, None, name, now)
     sellers = found.providers if isinstance(found, AmbiguousProvider) else ()
     each = [found, *(_resolve(book, prices, seller, name, now) for seller in sellers)]
-    pairs = [pair for rates in each if isinstance(rates, Rates) and (pair := _base(rates)) is not None]
-    return (max(i for i, _ in pairs), max(o for _, o in pairs)) if pairs else None
+    pairs = [per_token(rates) for rates in each if isinstance(rates, Rates)]
+    return max(pairs, default=None)
 
 
 def _resolve(
     book: PriceBook, prices: TenantPrices | None, provider: str | None, name: str, now: datetime
 ) -> object:
     return book.resolve(provider, name, now) if prices is None else prices.resolve(book, provider, name, now)
-
-
-def _base(rates: Rates) -> Pair | None:
-    """What a token costs before any tier; a model without a price for its output writes none."""
-    units = rates.units
-    if "input_tokens" not in units:
-        return None
-    return units["input_tokens"][0][1], units["output_tokens"][0][1] if "output_tokens" in units else 0

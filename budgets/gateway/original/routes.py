@@ -6,16 +6,15 @@ A translation: every decision is a pre-flight's and every record a settlement's,
 from __future__ import annotations
 
 import asyncio
-from typing import Final
 
 from budgets.gateway.original.checks import Checks
 from budgets.gateway.original.events import Events
 from budgets.gateway.original.native import Answer, Handler, Native, answered
 from budgets.gateway.original.pricing import PriceTables
+from budgets.gateway.original.runs import RUNS_PATH, OriginalRuns
 from budgets.gateway.request import Request
 from noburn.kit.clock import utc_now
-
-PREFIX: Final = "/api/v1/"
+from noburn.kit.problems import ProblemError, problem
 
 
 class OriginalClient:
@@ -24,13 +23,31 @@ class OriginalClient:
     def __init__(self, native: Native) -> None:
         self._native = native
         self._tables = PriceTables()
+        self._runs = OriginalRuns(native)
         self.routes: dict[tuple[str, str], Handler] = {
             ("POST", "/api/v1/check"): Checks(native).check,
             ("POST", "/api/v1/events"): Events(native).event,
             ("GET", "/api/v1/pricing"): self._pricing,
             ("GET", "/api/v1/policy"): self._policy,
+            ("GET", "/api/v1/quota"): self._quota,
+            ("POST", RUNS_PATH): self._runs.start,
         }
-        self.paths = frozenset(path for _, path in self.routes)
+        self._paths = frozenset(path for _, path in self.routes)
+
+    def handles(self, path: str) -> bool:
+        """Whether a path is one of the client's that the gateway serves."""
+        return path in self._paths or self._runs.closing(path) is not None
+
+    def handler(self, method: str, path: str) -> Handler:
+        """The handler of a request. Raises ProblemError for a path that takes another method."""
+        found = self.routes.get((method, path))
+        if found is None and method == "POST":
+            found = self._runs.closing(path)
+        if found is None:
+            allowed = sorted({m for m, p in self.routes if p == path} or {"POST"})
+            detail = f"{path} takes {', '.join(allowed)}, not {method}."
+            raise ProblemError(problem("method-not-allowed", detail, allowed=allowed))
+        return found
 
     async def _pricing(self, request: Request) -> Answer:
         """What every model costs, so that the client's own estimates are right."""
@@ -48,3 +65,10 @@ class OriginalClient:
         snapshot, key = await native.live_key(request, scope="read")
         await native.project(request.query.get("project_id", ""), snapshot, key)
         return answered({"rules": []})
+
+    async def _quota(self, request: Request) -> Answer:
+        """What is left of an end user's quota: null where none applies."""
+        native = self._native
+        snapshot, key = await native.live_key(request, scope="read")
+        await native.project(request.query.get("project_id", ""), snapshot, key)
+        return answered({"quota": None})

@@ -48,6 +48,14 @@ class Keys:
         """One rate counter (a window of a minute), kept in Redis alone."""
         return f"{self._prefix}:r:{counter_id.hex}"
 
+    def run(self, name: str) -> str:
+        """What gateways know of one run, in Redis alone for moments; PostgreSQL has it."""
+        return f"{self._prefix}:n:{name}"
+
+    def guard(self, name: str) -> str:
+        """What one guard saw of one subject lately: soft, with a TTL."""
+        return f"{self._prefix}:g:{name}"
+
     def pattern(self) -> str:
         """A SCAN pattern for everything of this epoch but the epoch key."""
         return f"{self._prefix}:*".replace("{", "[{]").replace("}", "[}]")

@@ -13,12 +13,28 @@ from pathlib import Path
 from uuid import UUID
 
 LUA = Path(__file__).resolve().parent / "lua"
-NAMES = ("preflight", "resolve", "load", "retire", "extend", "renew", "version", "open", "close", "look")
+NAMES = (
+    "preflight",
+    "guarded",
+    "resolve",
+    "load",
+    "retire",
+    "extend",
+    "renew",
+    "version",
+    "open",
+    "close",
+    "look",
+    "run",
+    "ease",
+)
 
 
 @cache
 def _source(name: str) -> str:
-    return (LUA / f"{name}.lua").read_text()
+    text = (LUA / f"{name}.lua").read_text()
+    # One script that places holds stands inside another, so that both place them in the same way.
+    return text.replace("@PREFLIGHT@", _source("preflight")) if "@PREFLIGHT@" in text else text
 
 
 @cache
@@ -48,7 +64,9 @@ class ScriptSet:
     __slots__ = (*NAMES, "sources")
 
     close: str
+    ease: str
     extend: str
+    guarded: str
     load: str
     look: str
     open: str
@@ -56,6 +74,7 @@ class ScriptSet:
     renew: str
     resolve: str
     retire: str
+    run: str
     sources: str
     version: str
 

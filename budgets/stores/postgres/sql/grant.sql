@@ -131,7 +131,7 @@ BEGIN
     SELECT DISTINCT x.tenant, x.budget, to_timestamp(x.starts / 1000.0), 0
     FROM jsonb_to_recordset(p_asks) AS x(tenant uuid, budget uuid, counter uuid, starts bigint)
     JOIN budgets_budget t ON t.tenant_id = x.tenant AND t.id = x.budget AND t.subject = '*' AND t.archived_at IS NULL
-        AND t.scope <> 'wallet'
+        AND t.scope NOT IN ('wallet', 'run_cap')
     WHERE NOT EXISTS (SELECT 1 FROM counters k WHERE k.tenant_id = x.tenant AND k.counter_id = x.counter)
     ORDER BY 1, 2, 3
     ON CONFLICT (tenant_id, budget_id, starts_at) DO UPDATE SET subjects = s.subjects;
@@ -166,14 +166,22 @@ BEGIN
             SELECT l.amount, l.shown, l.until INTO v_limit, v_shown, v_until
             FROM wallet_limits w, nb_wallet_limit(w, clock_timestamp()) AS l
             WHERE w.tenant_id = a.tenant AND w.counter_id = a.counter;
+        ELSIF b.scope = 'run_cap' THEN
+            -- Written before the run's first call, and never changed. A run that is over gets nothing more.
+            SELECT CASE b.metric WHEN 'usd' THEN r.cap_nano ELSE r.cap_steps END INTO v_limit
+            FROM budgets_run r WHERE r.tenant_id = a.tenant AND r.run = a.subject AND r.state = 'open';
+            IF v_limit IS NULL THEN
+                v_out := v_out || jsonb_build_object('counter', a.counter, 'status', 'no_budget');
+                CONTINUE;
+            END IF;
         ELSE
             v_limit := nb_limit(b, a.subject, greatest(clock_timestamp(), v_starts));
         END IF;
 
         SELECT * INTO c FROM counters WHERE tenant_id = a.tenant AND counter_id = a.counter FOR UPDATE;
         IF NOT FOUND THEN
-            -- Wallets are made one by one, by people.
-            IF b.subject = '*' AND b.scope <> 'wallet' THEN
+            -- Wallets are made one by one, by people; how many runs are open has a bound of its own.
+            IF b.subject = '*' AND b.scope NOT IN ('wallet', 'run_cap') THEN
                 INSERT INTO counter_subjects AS s VALUES (a.tenant, a.budget, v_starts, 1)
                 ON CONFLICT (tenant_id, budget_id, starts_at) DO UPDATE SET subjects = s.subjects + 1
                     WHERE s.subjects < (SELECT t.subject_limit FROM tenants_tenant t WHERE t.id = a.tenant)
@@ -186,8 +194,8 @@ BEGIN
             INSERT INTO counters (tenant_id, counter_id, budget_id, subject, starts_at, ends_at, limit_amount,
                 budget_version, spent, opening, shown_limit, limit_until)
             SELECT a.tenant, a.counter, a.budget, a.subject, v_starts, v_ends, v_limit, b.version, o, o, v_shown, v_until
-            -- Credit pays for no call from before its wallet.
-            FROM (SELECT CASE WHEN b.effective_at > v_starts AND b.scope <> 'wallet'
+            -- Credit pays for no call from before its wallet, a run's cap for none from before its start.
+            FROM (SELECT CASE WHEN b.effective_at > v_starts AND b.scope NOT IN ('wallet', 'run_cap')
                 THEN nb_opening(b, a.subject, v_starts, v_ends) ELSE 0 END AS o) AS opening
             ON CONFLICT DO NOTHING;
             SELECT * INTO STRICT c FROM counters WHERE tenant_id = a.tenant AND counter_id = a.counter FOR UPDATE;
@@ -266,7 +274,7 @@ CREATE OR REPLACE FUNCTION nb_peek(p_asks jsonb) RETURNS jsonb
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
 BEGIN
     RETURN (SELECT coalesce(jsonb_agg(jsonb_build_object('counter', a.counter, 'limit', l.shown, 'remaining', l.amount
-        - coalesce(nb_spent(c, b), CASE WHEN b.scope = 'wallet' THEN 0
+        - coalesce(nb_spent(c, b), CASE WHEN b.scope IN ('wallet', 'run_cap') THEN 0
             WHEN b.effective_at > to_timestamp(a.starts / 1000.0) THEN nb_opening(b, a.subject,
             to_timestamp(a.starts / 1000.0), to_timestamp(a.ends / 1000.0)) ELSE 0 END)
         - coalesce((SELECT sum(g.authority) FROM grants g JOIN epochs e ON e.epoch_id = g.epoch_id
@@ -280,7 +288,10 @@ BEGIN
     CROSS JOIN LATERAL (
         SELECT n.amount, n.amount AS shown
         FROM (SELECT nb_limit(b, a.subject, greatest(clock_timestamp(), to_timestamp(a.starts / 1000.0))) AS amount
-            WHERE b.scope <> 'wallet') AS n
+            WHERE b.scope NOT IN ('wallet', 'run_cap')
+            UNION ALL
+            SELECT CASE b.metric WHEN 'usd' THEN r.cap_nano ELSE r.cap_steps END
+            FROM budgets_run r WHERE b.scope = 'run_cap' AND r.tenant_id = a.tenant AND r.run = a.subject) AS n
         UNION ALL
         SELECT x.amount, x.shown FROM nb_wallet_limit(w, clock_timestamp()) AS x WHERE w.counter_id IS NOT NULL) AS l);
 END $$;

@@ -70,7 +70,7 @@ BEGIN
     RETURN v_deleted;
 END $$;
 
--- Deletes at most p_limit counters, with their grants, of windows of an hour or less that ended before p_before. Only those
+-- Deletes at most p_limit counters, with their grants, of windows of an hour or less, and of runs, that ended before p_before. Only those
 -- whose figures are final: no live incarnation, no answer from Redis outstanding, no authority that anything could still
 -- resolve or a person write off. A late settlement finds no counter, and is recorded in ledger and resolutions all the
 -- same; nothing else of such a window is asked for again, since no hold can be placed in one that is over. Counts of new
@@ -88,7 +88,8 @@ BEGIN
     SELECT array_agg(q.tenant_id), array_agg(q.counter_id) INTO v_tenants, v_counters
     FROM (SELECT o.tenant_id, o.counter_id
         FROM (SELECT c.tenant_id, c.counter_id FROM counters c
-            WHERE c.ends_at < p_before AND c.ends_at - c.starts_at <= interval '1 hour'
+            WHERE c.ends_at < p_before AND (c.ends_at - c.starts_at <= interval '1 hour'
+                    OR c.budget_id IN (SELECT b.id FROM budgets_budget b WHERE b.scope = 'run_cap' AND b.tenant_id = c.tenant_id))
                 AND NOT EXISTS (SELECT 1 FROM grants g WHERE g.tenant_id = c.tenant_id AND g.counter_id = c.counter_id
                     AND (g.state = 'live' OR g.authority > 0 OR g.state = 'retired' AND g.answered_at IS NULL))
             ORDER BY c.ends_at LIMIT p_limit) AS o
