@@ -12,7 +12,7 @@ from celery import shared_task
 from django.conf import settings
 from django.db import OperationalError
 
-from budgets.services import alerting, increases, learning, metering, reratings
+from budgets.services import alerting, guard_alerts, increases, learning, metering, reratings
 from budgets.services.operations import Operations, RedisUnavailable, StorageUnavailable
 from budgets.services.epochs import CountersUnavailable
 from budgets.services.retention import Retention
@@ -223,6 +223,15 @@ def end_runs() -> None:
         log.info("%d runs were ended, since nobody called in them or their time was over", ended)
 
 
+@shared_task(name="budgets.tell_guards", ignore_result=True)
+def tell_guards() -> None:
+    """Tells tenants of guards that tripped."""
+    try:
+        guard_alerts.tell(now=utc_now())
+    except OperationalError as error:
+        log.warning("guards that tripped were not told of: %s", error)
+
+
 BEAT = {
     # A sweep that waited in the queue for its whole period is worth nothing any more.
     "budgets.sweep": {"task": "budgets.sweep", "schedule": 2.0, "options": {"expires": 4}},
@@ -241,6 +250,7 @@ BEAT = {
         "options": {"expires": 600},
     },
     "budgets.end_runs": {"task": "budgets.end_runs", "schedule": 30.0, "options": {"expires": 30}},
+    "budgets.tell_guards": {"task": "budgets.tell_guards", "schedule": 15.0, "options": {"expires": 30}},
     "budgets.clean_up": {"task": "budgets.clean_up", "schedule": 60.0, "options": {"expires": 60}},
     "budgets.release": {"task": "budgets.release", "schedule": 60.0, "options": {"expires": 60}},
     # More than daily: beat counts from its own start, and one that is restarted each day would never come to its end.

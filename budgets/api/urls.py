@@ -9,17 +9,20 @@ from budgets.api.budgets import Budgets
 from budgets.api.compare import Compare
 from budgets.api.counters import Counters
 from budgets.api.decisions import Decisions
+from budgets.api.guards import Guards
 from budgets.api.increases import Increases
 from budgets.api.learned import BudgetExposure, LearnedEstimates
 from budgets.api.ledger import Ledger
 from budgets.api.overrides import Overrides
 from budgets.api.price_overrides import PriceOverrides
 from budgets.api.reratings import Reratings
+from budgets.api.runs import Runs
 from budgets.api.usage import Usage
 
 router = SimpleRouter(trailing_slash=False)
 router.register("budgets", Budgets, basename="budget")
 router.register("price-overrides", PriceOverrides, basename="price-override")
+router.register("guards", Guards, basename="guard")
 router.register("reratings", Reratings, basename="rerating")
 
 urlpatterns = [
@@ -38,6 +41,8 @@ urlpatterns = [
     path("decisions", Decisions.as_view({"get": "list"}), name="decisions"),
     path("decisions/<pk>", Decisions.as_view({"get": "retrieve"}), name="decision"),
     path("estimates", LearnedEstimates.as_view({"get": "list"}), name="estimates"),
+    path("runs", Runs.as_view({"get": "list"}), name="runs"),
+    path("runs/<pk>", Runs.as_view({"get": "retrieve"}), name="run"),
     path("usage", Usage.as_view({"get": "ask"}), name="usage"),
     path("compare", Compare.as_view({"get": "ask"}), name="compare"),
     path("ledger", Ledger.as_view({"get": "list"}), name="ledger"),

@@ -16,6 +16,8 @@ from uuid import UUID
 import msgspec
 
 from budgets.domain.policy import GuardKind, GuardRule, Scope
+from noburn.kit.money import to_usd
+from noburn.kit.problems import FieldError
 
 GUARDS_MAX: Final = 50
 """Guards of one tenant: all of them are in its compiled policy."""
@@ -47,6 +49,15 @@ NEEDED: Final[Mapping[GuardKind, frozenset[str]]] = {
 }
 """What a guard of a kind must name; of the others at least one."""
 
+WIRE_NAMES: Final[Mapping[str, str]] = {
+    "nano_per_minute": "usd_per_minute",
+    "usual_thousandths": "times_usual",
+    "usual_floor_nano": "usual_floor_usd",
+    "cost_nano": "cost_usd",
+    "nano": "usd",
+}
+"""What limits are called on the wire, where that is not their own name."""
+
 REASONS: Final[Mapping[GuardKind, str]] = {
     GuardKind.REPEAT: "loop_detected",
     GuardKind.VELOCITY: "velocity",
@@ -61,6 +72,41 @@ MINUTE_MS: Final = 60_000
 USUAL_MINUTES: Final = 30
 USUAL_MINUTES_MIN: Final = 10
 """Of so many minutes at least something must be known before a minute can be unusual."""
+
+
+def limit_errors(kind: GuardKind, limits: Mapping[str, int]) -> list[FieldError]:
+    """Returns what is wrong with the limits of a guard, each by its name on the wire."""
+    known = LIMITS[kind]
+    errors = []
+    for name in sorted(limits.keys() - known.keys()):
+        errors.append(
+            FieldError(f"limits.{WIRE_NAMES.get(name, name)}", f"is no limit of a guard of kind {kind}")
+        )
+    needed = NEEDED.get(kind, frozenset())
+    errors += [
+        FieldError(f"limits.{WIRE_NAMES.get(name, name)}", "is required")
+        for name in sorted(needed - limits.keys())
+    ]
+    if not needed and not limits.keys() & known.keys() - {"usual_floor_nano"}:
+        names = ", ".join(WIRE_NAMES.get(name, name) for name in known if name != "usual_floor_nano")
+        errors.append(FieldError("limits", f"must name at least one of {names}"))
+    for name in sorted(limits.keys() & known.keys()):
+        least, most = known[name]
+        if not least <= limits[name] <= most:
+            errors.append(
+                FieldError(
+                    f"limits.{WIRE_NAMES.get(name, name)}", f"must be from {_shown(name, least)} to {_shown(name, most)}"
+                )
+            )
+    if "usual_floor_nano" in limits and "usual_thousandths" not in limits:
+        errors.append(FieldError("limits.usual_floor_usd", "belongs to times_usual"))
+    return errors
+
+
+def _shown(name: str, value: int) -> str:
+    if name == "usual_thousandths":
+        return thousandths(value)
+    return to_usd(value) if name in WIRE_NAMES else str(value)
 
 
 class Watched(msgspec.Struct, frozen=True):

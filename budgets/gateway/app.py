@@ -82,6 +82,7 @@ class GatewayApp:
             "/v1/void",
             "/v1/remaining",
             "/v1/prices",
+            RUNS_PATH,
             "/healthz",
             "/readyz",
         }
@@ -131,12 +132,18 @@ class GatewayApp:
 
     def handles(self, path: str, method: str = "GET") -> bool:
         """Whether a path belongs to the gateway; those of runs do by method, since lists of them are the management API's."""
+<<<<<<< HEAD
         return (
             path in self.PATHS
             or path.startswith("/v1/holds/")
             or handles_run(path, method)
             or self._original.handles(path)
         )
+=======
+        if path == RUNS_PATH or path.startswith(f"{RUNS_PATH}/"):
+            return handles_run(path, method)
+        return path in self.PATHS or path.startswith("/v1/holds/")
+>>>>>>> guards
 
     async def startup(self) -> None:
         """Connects and loads what every decision needs."""

@@ -19,6 +19,8 @@ from budgets.domain import charging
 from budgets.domain.policy import (
     Action,
     BudgetRule,
+    GuardKind,
+    GuardRule,
     KeyRecord,
     LearnedRule,
     Metric,
@@ -32,12 +34,14 @@ from budgets.domain.policy import (
 from budgets.models import (
     Budget,
     Estimate,
+    Guard,
     LearnedEstimate,
     OnExpiry,
     PolicySnapshot,
     PriceOverride,
     WalletCharges,
 )
+from budgets.models.guards import GuardMode
 from noburn.kit.money import rate_to_pico
 from tenants.models import ApiKey, Customer, Project, Tenant
 from tenants.services.tenants import TenantNotFound, lock_tenant
@@ -94,8 +98,27 @@ def compile_policy(*, tenant_id: UUID, version: int, now: datetime) -> Policy:
         learned=_learned(tenant_id, budgets.filter(estimate=Estimate.LEARNED).exists()),
         wallet=_wallet(tenant_id),
         refused_until=tenant.calls_refused_until,
+        guards=_guards(tenant_id),
         project_ids=tuple(projects),
     )
+
+
+def _guards(tenant_id: UUID) -> tuple[GuardRule, ...]:
+    """A tenant's guards; those that stop calls come first, so that a refusal names one of them."""
+    rows = Guard.objects.filter(tenant_id=tenant_id, archived_at__isnull=True).order_by("created_at", "pk")
+    rules = [
+        GuardRule(
+            guard_id=row.pk,
+            name=row.name,
+            kind=GuardKind(row.kind),
+            enforce=row.mode == GuardMode.ENFORCE,
+            scope=Scope(row.scope),
+            subject=row.subject,
+            limits=dict(row.limits),
+        )
+        for row in rows
+    ]
+    return tuple(sorted(rules, key=lambda rule: not rule.enforce))
 
 
 def _wallet(tenant_id: UUID) -> WalletRule | None:

@@ -38,7 +38,9 @@ def join(result: Schema, generator: Any, request: Any, public: bool) -> Schema: 
     for methods in paths.values():
         for operation in methods.values():
             operation["responses"] |= problems.answers(operation.pop(PROBLEMS, ()))
-    paths |= gateway.paths(problems) | _own_path()
+    # The data plane and the management API share paths by method.
+    for path, methods in (gateway.paths(problems) | _own_path()).items():
+        paths[path] = {**paths.get(path, {}), **methods}
     components = result.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     for name, schema in {**kit.schemas(), **gateway.schemas()}.items():

@@ -20,6 +20,8 @@ class Topic(StrEnum):
     USAGE = "usage"
     PRICES = "prices"
     RERATINGS = "reratings"
+    RUNS = "runs"
+    GUARDS = "guards"
     ALERTS = "alerts"
     BILLING = "billing"
     AUDIT = "audit"

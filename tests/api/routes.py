@@ -72,4 +72,11 @@ def gateway_operations() -> set[tuple[str, str]]:
     assert {path for _, path in app._routes} == app.PATHS
     # The one path with a variable is matched by its ends.
     assert app.handles("/v1/holds/hold_1/extend")
-    return {*app._routes, ("POST", "/v1/holds/{id}/extend")}
+    assert app.handles("/v1/runs/run_1/stop", "POST") and app.handles("/v1/runs/run_1/end", "POST")
+    assert not app.handles("/v1/runs", "GET") and not app.handles("/v1/runs/run_1", "GET")
+    return {
+        *app._routes,
+        ("POST", "/v1/holds/{id}/extend"),
+        ("POST", "/v1/runs/{id}/stop"),
+        ("POST", "/v1/runs/{id}/end"),
+    }

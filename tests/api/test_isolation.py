@@ -30,6 +30,8 @@ OF_PATHS = {
     "budgets": {"id": "bud", "override": "ovr", "increase": "inc"},
     "price-overrides": {"id": "pov"},
     "reratings": {"id": "rrt"},
+    "runs": {"id": "run"},
+    "guards": {"id": "grd"},
     "rate-cards": {"id": "rcd", "version": "rcv"},
     "rate-card-assignments": {"id": "rca"},
     "webhook-endpoints": {"id": "whe"},
@@ -78,9 +80,11 @@ WORDS = frozenset(
         "period",
         "plan",
         "project",
+        "parent",
         "provider",
         "reason",
         "role",
+        "root",
         "run",
         "scope",
         "search",
@@ -106,6 +110,7 @@ MAKES: dict[str, list[Body]] = {
     "saveBudgets": [lambda its: {"items": [{"id": its["bud"], "limit_usd": "1"}]}],
     "createPriceOverride": [],
     "previewRerating": [],
+    "createGuard": [],
     "createRateCard": [],
     "previewRateCard": [
         lambda its: {"rate_card": its["rcd"], "starts_at": "2026-11-01T00:00:00Z"},
@@ -195,6 +200,7 @@ def two(_world: World) -> Two:
     open_ = charlie.place("$0.02", customer=word)
     assert open_.decision == "allow"
     its["hold"] = placed["hold"]["id"]
+    its["run"] = charlie.world.run(charlie.send("/v1/runs", {"subject": {"customer": word}}))["run"]
     both = Two(_world, alice, charlie, api, word, its)
     both.quiet()
     its["dec"] = its_api.get("/v1/decisions")["items"][0]["id"]

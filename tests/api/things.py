@@ -42,6 +42,8 @@ def make_things(caller: Speaks, word: str) -> dict[str, str]:
     price = {"unit": "input_tokens", "price_usd": "0.0000003"}
     keep("pov", "/v1/price-overrides", {"provider": "openai", "model": own, "prices": [price], "note": own})
     keep("rrt", "/v1/reratings", {"starts_at": "2026-11-01T00:00:00Z", "customer": own, "reason": own})
+    loop = {"kind": "repeat", "scope": "customer", "limits": {"times": 5, "seconds": 60}, "name": own}
+    keep("grd", "/v1/guards", loop)
     keep("rcd", "/v1/rate-cards", {"name": own, "terms": {"markup_percent": "20"}, "note": own})
     card = f"/v1/rate-cards/{found['rcd']}/versions"
     found["rcv"] = made(caller, "GET", card)["items"][0]["id"]

@@ -43,6 +43,7 @@ from noburn_sdk.results import (
     Remaining,
     Settled,
 )
+from noburn_sdk.runs import NewRun, Running, RunState, RunSummary, current_run, run
 from noburn_sdk.usage import Usage
 
 track = context
@@ -64,9 +65,13 @@ __all__ = [
     "Gate",
     "InvalidRequestError",
     "Noburn",
+    "NewRun",
     "NoburnError",
     "PriceUnknownError",
     "Remaining",
+    "RunState",
+    "RunSummary",
+    "Running",
     "Settled",
     "Settlement",
     "StreamCutError",
@@ -76,9 +81,11 @@ __all__ = [
     "__version__",
     "configure",
     "context",
+    "current_run",
     "estimate",
     "flush",
     "instrument",
+    "run",
     "track",
     "ungated",
     "uninstrument",

@@ -25,6 +25,7 @@ from noburn_sdk._requests import Preflight, Request, Settlement
 from noburn_sdk.client import _AROUND, _headers
 from noburn_sdk.errors import NoburnError
 from noburn_sdk.results import Allowed, Denied, Extended, Remaining, Settled
+from noburn_sdk.runs import AsyncRunCalls
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class AsyncNoburn:
+class AsyncNoburn(AsyncRunCalls):
     """Asks noburn before an LLM call and tells it afterwards, in one event loop; set up as `Noburn` is."""
 
     def __init__(

@@ -25,6 +25,7 @@ from noburn_sdk._exchange import Lost, Outcome, Pause, Send, Step, Surroundings,
 from noburn_sdk._requests import Preflight, Request, Settlement
 from noburn_sdk.errors import NoburnError
 from noburn_sdk.results import Allowed, Denied, Extended, Remaining, Settled
+from noburn_sdk.runs import RunCalls
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -35,7 +36,7 @@ T = TypeVar("T")
 _AROUND = Surroundings(clock=time.monotonic, chance=random.random)
 
 
-class Noburn:
+class Noburn(RunCalls):
     """Asks noburn before an LLM call and tells it afterwards. Safe to share between threads.
 
     `api_key` and `base_url` default to NOBURN_API_KEY and NOBURN_BASE_URL. Seconds: `timeout` for one HTTP

@@ -32,6 +32,7 @@ from noburn_sdk.gate.authority import Authority, ServerAuthority
 from noburn_sdk.gate.background import Background
 from noburn_sdk.gate.breaker import Breaker
 from noburn_sdk.gate.endpoints import Asked
+from noburn_sdk.gate.fingerprints import fingerprint
 from noburn_sdk.gate.held import HeldCall
 from noburn_sdk.gate.prices import PriceCache, bound_nano_of, tokens_within
 from noburn_sdk.gate.settings import Settings
@@ -317,6 +318,9 @@ class Asking:
             fit=self.asked.fit,
             ttl_seconds=self._settings.ttl_seconds,
             wait_ms=min(waits, WAIT_MS_MAX, int(self._settings.busy_timeout * 1000)),
+            fingerprint=fingerprint(
+                self.asked.model, self.asked.body, key=self._gate._key, size=self.asked.size
+            ),
             idempotency_key=uuid4().hex,
         )
 

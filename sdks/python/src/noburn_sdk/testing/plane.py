@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from noburn_sdk._requests import Request
 from noburn_sdk.async_client import AsyncNoburn
 from noburn_sdk.client import Noburn
 from noburn_sdk.gate import Gate
+from noburn_sdk.testing.runs import MemoryRuns
 
 CAP_DEFAULT = 4_096
 INPUT_USD, OUTPUT_USD = Decimal("0.000001"), Decimal("0.000002")
@@ -88,6 +90,8 @@ class MemoryPlane:
         self.default_max_output_tokens = CAP_DEFAULT
         self.unavailable = False
         """Whether it answers nothing, as in an outage."""
+        self.runs = MemoryRuns()
+        """The runs that were started."""
         self.requests: list[tuple[str, bytes]] = []
         """Path and body of whatever was sent to it."""
 
@@ -98,6 +102,11 @@ class MemoryPlane:
         with self._lock:
             number = len(self._budgets) + 1
             self._budgets.append(_Budget(f"bud_memory_{number}", scope, subject, Decimal(limit_usd)))
+
+    def cap(self, run: str, limit_usd: str) -> None:
+        """Gives a run that is being started its cap."""
+        number = len(self._budgets) + 1
+        self._budgets.append(_Budget(f"bud_memory_{number}", "run", run, Decimal(limit_usd)))
 
     def price(self, model: str, *, input_usd: str, output_usd: str) -> None:
         """Sets what a million tokens of a model cost."""
@@ -136,6 +145,8 @@ class MemoryPlane:
                 "/v1/prices": lambda _: {"prices": []},
             }
             route = routes.get(path)
+            if route is None and path.startswith("/v1/runs"):
+                route = functools.partial(self.runs.answer, path, self)
             if route is None:
                 return Reply(404, {}, b'{"title": "The plane in memory has no such path", "status": 404}')
             value = route(json.loads(request.body) if request.body else None)
@@ -154,10 +165,18 @@ class MemoryPlane:
         amount = self._cost(asked["model"], asked.get("input_tokens", 0), cap * asked.get("n", 1))
         amount = max(amount, Decimal(asked.get("cost_usd") or 0))
         budgets = [one for one in self._budgets if subject.get(one.scope) == one.subject]
+        run = subject.get("run")
+        if run is not None:
+            if (stopped := self.runs.refusal(run)) is not None:
+                self.decisions.append(Decision(asked, False, amount, stopped["reason"]))
+                return stopped
+            above = self.runs.above(run)
+            budgets += [one for one in self._budgets if one.scope == "run" and one.subject in above]
         for one in budgets:
             if one.spent_usd + one.held_usd + amount > one.limit_usd:
                 busy = one.spent_usd + amount <= one.limit_usd
-                reason = "budget_busy" if busy else "budget_exceeded"
+                full = "run_limit" if one.scope == "run" else "budget_exceeded"
+                reason = "budget_busy" if busy else full
                 self.decisions.append(Decision(asked, False, amount, reason))
                 return {
                     "decision": "deny",
@@ -171,6 +190,8 @@ class MemoryPlane:
         hold = f"hold_memory_{uuid4().hex}"
         decision = Decision(asked, True, amount, None, hold)
         self.decisions.append(decision)
+        if run is not None:
+            self.runs.count(run)
         for one in budgets:
             one.held_usd += amount
         self._holds[hold] = decision, budgets

@@ -1,0 +1,15 @@
+"""What a run and all below it used, as its page and its tenant's API show it."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from budgets.queries.bounded import rows
+
+
+def run_summary(*, tenant_id: UUID, run: str) -> dict[str, Any]:
+    """Calls, cost, tokens, models and refusals of a run and all below it, so far; sql/runs.sql tells the shape."""
+    found = rows("SELECT nb_run_summary(%s, %s) AS summary", [tenant_id, run])
+    summary: dict[str, Any] = found[0]["summary"]
+    return summary
