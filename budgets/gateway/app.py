@@ -132,18 +132,9 @@ class GatewayApp:
 
     def handles(self, path: str, method: str = "GET") -> bool:
         """Whether a path belongs to the gateway; those of runs do by method, since lists of them are the management API's."""
-<<<<<<< HEAD
-        return (
-            path in self.PATHS
-            or path.startswith("/v1/holds/")
-            or handles_run(path, method)
-            or self._original.handles(path)
-        )
-=======
         if path == RUNS_PATH or path.startswith(f"{RUNS_PATH}/"):
             return handles_run(path, method)
-        return path in self.PATHS or path.startswith("/v1/holds/")
->>>>>>> guards
+        return path in self.PATHS or path.startswith("/v1/holds/") or self._original.handles(path)
 
     async def startup(self) -> None:
         """Connects and loads what every decision needs."""
