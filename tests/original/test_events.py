@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.real_db
 
 
+LONG_MS = 1_800_000
+
+
 def shift(alice: Account, milliseconds: int) -> None:
     """Puts what is known of every event so far into the past, as if that time had gone by."""
     redis = alice.world.redis
@@ -73,6 +76,7 @@ class TestMatching:
             tell(alice, 0.9, model="gpt-4o", tokens_in=980, tokens_out=290)["cost_usd"],
             tell(alice, 0.9, model="gpt-4o", tokens_in=0, tokens_out=0)["cost_usd"],
             tell(alice, 0.9, model="own-tool")["cost_usd"],
+            # Sold by more than one, none of whom claims its name.
             tell(alice, 0.9, model="text-embedding-3-small", tokens_in=10, tokens_out=0)["cost_usd"],
         ]
         assert costs == [0.00535, 0.9, 0.9, 0.0000002]
@@ -172,7 +176,7 @@ class TestRepetition:
     def test_takes_no_check_that_was_placed_later(self, alice: Account) -> None:
         check(alice, 0.4)
         tell(alice, 0.25)
-        shift(alice, 10_000)
+        shift(alice, LONG_MS)
         check(alice, 0.4)
         assert tell(alice, 0.25)["status"] == "duplicate"
         assert len(open_checks(alice)) == 1
@@ -249,12 +253,12 @@ class TestWithoutACheck:
         assert [alice.counter(name)["spent"] for name in alice.budgets] == [400_000_000] * 3
 
     def test_of_a_suspended_customer_is_recorded(self, alice: Account) -> None:
-        from tenants.services.customers import suspend_customer
+        from tenants.services.customers import ensure_customer, suspend_customer
 
         alice.budget("u1", "$1")
         check(alice, 0.1, end_user_id="u1")
-        alice.world.request("GET", "/readyz")
         now = datetime.now(UTC)
+        ensure_customer(tenant_id=alice.tenant_id, external_id="u1", actor="test", now=now)
         suspend_customer(tenant_id=alice.tenant_id, external_id="u1", actor="test", now=now)
         assert check(alice, 0.1, end_user_id="u1")["reason"] == "customer_suspended"
         assert tell(alice, 0.05, end_user_id="u1")["matched"] is True
@@ -332,7 +336,7 @@ class TestRandomSequences:
                 spent += used
             elif sent:
                 cost, fields = rng.choice(sent)
-                shift(alice, 10_000)
+                shift(alice, LONG_MS)
                 assert tell(alice, cost, **fields)["status"] == "duplicate"
             assert spent + sum(cents for _, cents, _ in waiting) <= 200
         assert sum(row["cost"] for row in alice.ledger()) == spent * 10_000_000

@@ -80,11 +80,12 @@ class TestRun:
         answer = close(alice, "nowhere", "end")
         assert (answer.status, answer.kind) == (404, "not-found")
 
-    def test_of_another_tenant_is_404(self, alice: Account) -> None:
+    def test_of_another_tenant_goes_on(self, alice: Account) -> None:
         charlie = alice.world.account("charlie")
         run = start(charlie)["run_id"]
-        for how in ("end", "stop"):
-            assert close(alice, run, how).status == (404 if how == "end" else 404)
+        assert close(alice, run, "end").status == 404
+        # A name may be stopped before anybody starts it: that is Alice's, and Charlie's is another.
+        assert close(alice, run, "stop")["status"] == "stopped"
         assert check(charlie, 0.1, run_id=run)["allowed"] is True
 
     def test_names_every_bad_field(self, alice: Account) -> None:

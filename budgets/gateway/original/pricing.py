@@ -49,17 +49,22 @@ class PriceTables:
 
 
 def _table(book: PriceBook, prices: TenantPrices | None, now: datetime) -> dict[str, Any]:
-    names = sorted(
-        {model.entry.model.lower() for each in book.providers for model in book.models(each)},
-        key=lambda name: (-len(name), name),
-    )
+    sellers: dict[str, list[str]] = {}
+    for provider in book.providers:
+        for model in book.models(provider):
+            sellers.setdefault(model.entry.model.lower(), []).append(provider)
     # What all of a provider's models cost less stands in the table; a row of its own would be any model's prefix.
-    rows = {name: pair for name in names if (pair := _pair(book, prices, name, now)) is not None}
+    rows = {
+        name: pair
+        for name, sold_by in sellers.items()
+        # Whose make a name is matters where several sell it. To ask it of every name would take seconds.
+        if (pair := _pair(book, prices, sold_by[0] if len(sold_by) == 1 else None, name, now)) is not None
+    }
     own: dict[str, Pair] = {}
     if prices is not None:
         rules = prices.in_force(now).values()
         for prefix in sorted({rule.model for rule in rules if rule.model != ANY_MODEL}):
-            if (pair := _pair(book, prices, prefix, now)) is not None:
+            if (pair := _pair(book, prices, None, prefix, now)) is not None:
                 own[prefix] = pair
                 own |= {name: rows[name] for name in rows if name.startswith(prefix) and name != prefix}
     taken_in, taken_out = UNKNOWN_NANO_PER_TOKEN
@@ -80,9 +85,11 @@ def _rows(pairs: dict[str, Pair]) -> Iterator[dict[str, Any]]:
         yield {"model_prefix": name, "input_per_m": taken_in, "output_per_m": taken_out}
 
 
-def _pair(book: PriceBook, prices: TenantPrices | None, name: str, now: datetime) -> Pair | None:
+def _pair(
+    book: PriceBook, prices: TenantPrices | None, provider: str | None, name: str, now: datetime
+) -> Pair | None:
     """The price of a name as a check would find it; of several sellers the dearest, None without a price."""
-    found = _resolve(book, prices, None, name, now)
+    found = _resolve(book, prices, provider, name, now)
     sellers = found.providers if isinstance(found, AmbiguousProvider) else ()
     each = [found, *(_resolve(book, prices, seller, name, now) for seller in sellers)]
     pairs = [per_token(rates) for rates in each if isinstance(rates, Rates)]

@@ -55,6 +55,8 @@ def main() -> None:
     run("LangChain", "NoburnCallbackHandler(guard")
     told["LangChain"]["answer"] = names["llm"].invoke("Write a haiku about budgets, please.").text
     names["guard"].flush(timeout=60)
+    last = names["guard"].check(model="gpt-4o-mini", estimated_tokens_in=1, estimated_tokens_out=1)
+    told["spent"] = last.spend_usd
     told["pricing"] = len(names["guard"].fetch_pricing()["global_table"])
     told["dropped"] = names["guard"].dropped_event_count
     print(json.dumps(told))
