@@ -13,8 +13,8 @@ from django.conf import settings
 from django.db import OperationalError
 
 from budgets.services import alerting, guard_alerts, increases, learning, metering, reratings
-from budgets.services.operations import Operations, RedisUnavailable, StorageUnavailable
 from budgets.services.epochs import CountersUnavailable
+from budgets.services.operations import Operations, RedisUnavailable, StorageUnavailable
 from budgets.services.retention import Retention
 from budgets.services.runs import Runs
 from noburn.kit.clock import utc_now

@@ -2,3 +2,4 @@
 
 from budgets.admin import budgets as budgets
 from budgets.admin import prices as prices
+from budgets.admin import runs as runs

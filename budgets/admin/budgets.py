@@ -46,8 +46,8 @@ class BudgetAdmin(ReadOnlyAdmin):
     )
     fields = (
         "tenant", "name", "wire_id", "counters", "version", "scope", "subject", "tag", "metric", "shown_limit", "window",
-        "anchor_day", "time_zone", "action", "estimate", "on_expiry", "on_epoch_close", "thresholds", "effective_at",
-        "archived_at", "created_at",
+        "anchor_day", "time_zone", "action", "estimate", "on_expiry", "on_epoch_close", "thresholds", "plan",
+        "upgrade_to", "effective_at", "archived_at", "created_at",
     )  # fmt: skip
     readonly_fields = ("wire_id", "shown_limit", "counters")
     search_fields = ("=tenant__slug", "name", "=subject")

@@ -42,6 +42,8 @@ TOPICS: tuple[tuple[str, tuple[Item, ...]], ...] = (
             ("Budgets", "account_balance_wallet", "budgets.budget"),
             ("Overrides", "tune", "budgets.budgetoverride"),
             ("Increases", "trending_up", "budgets.budgetincrease"),
+            ("Guards", "shield", "budgets.guard"),
+            ("Runs", "directions_run", "budgets.run"),
             ("Learned estimates", "school", "budgets.learnedestimate"),
             ("Policies", "policy", "budgets.policysnapshot"),
         ),

@@ -50,12 +50,14 @@ EXAMPLE: Final = {
     "on_expiry": "presume",
     "on_epoch_close": "strict",
     "thresholds": [50, 80, 100],
+    "plan": None,
+    "upgrade_to": None,
     "effective_at": "2026-11-22T12:00:00Z",
     "archived_at": None,
     "created_at": "2026-11-22T12:00:00Z",
 }
 
-FIXED: Final = ("scope", "subject", "tag", "metric", "window", "anchor_day", "time_zone")
+FIXED: Final = ("scope", "subject", "tag", "metric", "window", "anchor_day", "time_zone", "plan")
 CANNOT_CHANGE: Final = (
     "cannot change: it is what the budget's counters count. Archive the budget and make another, "
     "which begins with what was spent in its window"
@@ -101,6 +103,10 @@ class BudgetOut(Representation):
     on_expiry = _choice(OnExpiry.values)
     on_epoch_close = _choice(OnEpochClose.values)
     thresholds = serializers.ListField(child=serializers.IntegerField())
+    plan = serializers.CharField(
+        allow_null=True, help_text="Of a quota: the plan whose calls alone count. Null: all calls do."
+    )
+    upgrade_to = serializers.CharField(allow_null=True, help_text="The plan that its refusals suggest.")
     effective_at = TimeField()
     archived_at = TimeField(allow_null=True, help_text="Since when it counts nothing any more.")
     created_at = TimeField()
@@ -132,6 +138,16 @@ class BudgetIn(Strict):
     on_expiry = _choice(OnExpiry.values, required=False)
     on_epoch_close = _choice(OnEpochClose.values, required=False)
     thresholds = _thresholds(required=False)
+    plan = serializers.CharField(
+        max_length=200,
+        required=False,
+        allow_null=True,
+        trim_whitespace=False,
+        help_text="Makes it a quota: only calls of this plan count, and its refusals say `quota_exceeded`.",
+    )
+    upgrade_to = serializers.CharField(
+        max_length=200, required=False, allow_null=True, help_text="The plan that its refusals suggest."
+    )
 
 
 class BudgetChangesIn(Strict):
@@ -146,6 +162,7 @@ class BudgetChangesIn(Strict):
     on_expiry = _choice(OnExpiry.values, required=False)
     on_epoch_close = _choice(OnEpochClose.values, required=False)
     thresholds = _thresholds(required=False)
+    upgrade_to = serializers.CharField(max_length=200, required=False)
 
     def to_internal_value(self, data: Any) -> Any:
         """Reads the changes. Raises ValidationError, which says of what cannot change why."""
@@ -198,6 +215,7 @@ class BudgetFilters(django_filters.FilterSet):
     metric = django_filters.ChoiceFilter(choices=[(m.value, m.value) for m in BUDGET_METRICS])
     window = django_filters.ChoiceFilter(choices=[(w.value, w.value) for w in WindowKind])
     action = django_filters.ChoiceFilter(choices=[(a.value, a.value) for a in Action])
+    plan = django_filters.CharFilter(max_length=200)
     archived = flag(
         field_name="archived_at",
         lookup_expr="isnull",
@@ -216,6 +234,7 @@ class BudgetFilters(django_filters.FilterSet):
             "metric",
             "window",
             "action",
+            "plan",
             "archived",
             "search",
         ]

@@ -29,7 +29,7 @@ from tenants.domain.roles import Topic
 from tenants.models import Tenant
 
 NAMES = ("customer", "user", "project", "run", "provider", "model")
-FILTERS = {*NAMES, "decision", "reason", "budget", "tag", "from", "to", "after"}
+FILTERS = {*NAMES, "decision", "reason", "budget", "guard", "tag", "from", "to", "after"}
 MILLISECONDS = 5_000
 GAPS_MAX = 20
 TEXTS = (
@@ -85,6 +85,8 @@ EXAMPLE: dict[str, Any] = {
         "room_usd": "0.0003",
     },
     "shadow": [],
+    "guard": None,
+    "guards_observed": [],
     "policy_version": 7,
 }
 GAP = {
@@ -155,6 +157,10 @@ class DecisionOut(Representation):
     shadow = serializers.ListField(
         child=WireIdField(ids.BUDGET), help_text="Budgets that only warn and would have refused it."
     )
+    guard = WireIdField(ids.GUARD, source="guard_id", allow_null=True, help_text="The guard that stopped it.")
+    guards_observed = serializers.ListField(
+        child=WireIdField(ids.GUARD), help_text="Guards that only observe and would have stopped it."
+    )
     policy_version = serializers.IntegerField()
 
 
@@ -210,6 +216,7 @@ class Decisions(TenantView[Tenant]):
         _parameter("reason", "Only calls that were refused for this reason.", enum=REASONS),
         *(_parameter(name, f"Only calls of this {name}.") for name in NAMES),
         _parameter("budget", "Only what this budget refused, or would have refused if it did not only warn."),
+        _parameter("guard", "Only what this guard stopped, or would have if it did not only observe."),
         _parameter("tag", "Only calls with this tag: `name=value`, or `name` for any value."),
         _parameter("from", "RFC 3339 with a zone: decided then or later."),
         _parameter("to", "RFC 3339 with a zone: decided before then."),
@@ -289,8 +296,8 @@ def _filter(params: Mapping[str, str], tenant_id: UUID) -> decisions.DecisionFil
     if "tag" in params:
         name, equals, value = read_text(params, "tag", 2 * NAME_CHARS_MAX, errors).partition("=")
         tag = (name, value if equals else None)
-    given: dict[str, UUID | None] = {"budget": None, "after": None}
-    for parameter, prefix in (("budget", ids.BUDGET), ("after", ids.DECISION)):
+    given: dict[str, UUID | None] = {"budget": None, "guard": None, "after": None}
+    for parameter, prefix in (("budget", ids.BUDGET), ("guard", ids.GUARD), ("after", ids.DECISION)):
         if parameter in params:
             try:
                 given[parameter] = ids.decode(prefix, params[parameter])
@@ -310,6 +317,7 @@ def _filter(params: Mapping[str, str], tenant_id: UUID) -> decisions.DecisionFil
         provider=names.get("provider", ""),
         model=names.get("model", ""),
         budget_id=given["budget"],
+        guard_id=given["guard"],
         tag=tag,
         since=since,
         until=until,
@@ -331,4 +339,5 @@ def _decision(row: Row) -> Row:
         "tools": json.loads(row["tools"] or "{}"),
         "budget": row if row["budget_id"] is not None else None,
         "shadow": row["shadow"] or [],
+        "guards_observed": row["guards_observed"] or [],
     }

@@ -63,7 +63,9 @@ class MultipleField(serializers.Field[int, Any, str, Any]):
 class GuardLimits(Strict):
     """Limits by name; which of them a guard has follows from its kind."""
 
-    times = CountField(source="_times", required=False, help_text="`repeat`: so often in `seconds`, and no more.")
+    times = CountField(
+        source="_times", required=False, help_text="`repeat`: so often in `seconds`, and no more."
+    )
     seconds = CountField(source="_seconds", required=False)
     usd_per_minute = UsdField(
         source="_nano_per_minute", required=False, help_text="`velocity`: the most in any minute."
@@ -74,9 +76,13 @@ class GuardLimits(Strict):
         help_text="`velocity`: the most in a minute, as a multiple of the mean minute of the last 30.",
     )
     usual_floor_usd = UsdField(
-        source="_usual_floor_nano", required=False, help_text="`times_usual` stops no minute of less than that."
+        source="_usual_floor_nano",
+        required=False,
+        help_text="`times_usual` stops no minute of less than that.",
     )
-    levels = CountField(source="_levels", required=False, help_text="`depth`: levels of runs above the call's.")
+    levels = CountField(
+        source="_levels", required=False, help_text="`depth`: levels of runs above the call's."
+    )
     cost_usd = UsdField(source="_cost_nano", required=False, help_text="`call`: the most that one may cost.")
     input_tokens = CountField(source="_input_tokens", required=False)
     output_tokens = CountField(source="_output_tokens", required=False)
@@ -121,7 +127,9 @@ class GuardIn(Strict):
     limits = GuardLimits()
     subject = serializers.CharField(max_length=300, required=False, trim_whitespace=False)
     mode = serializers.ChoiceField(
-        choices=GuardMode.values, required=False, help_text="`observe` by default: look before it stops anything."
+        choices=GuardMode.values,
+        required=False,
+        help_text="`observe` by default: look before it stops anything.",
     )
     name = serializers.CharField(max_length=200, required=False, allow_blank=True)
 
@@ -218,9 +226,7 @@ class Guards(TenantView[Guard]):
         self.require_match(guard)
         changes = self.read(GuardChanges)
         return self.answer(
-            edit_guard(
-                tenant_id=self.tenant_id, guard_id=guard.pk, **changes, actor=self.actor, now=self.now
-            )
+            edit_guard(tenant_id=self.tenant_id, guard_id=guard.pk, **changes, actor=self.actor, now=self.now)
         )
 
     @extend_schema(

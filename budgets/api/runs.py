@@ -63,11 +63,11 @@ class RunOut(Representation):
 
     id = serializers.CharField(source="run", help_text="As calls name it in `subject.run`.")
     state = serializers.ChoiceField(choices=STATES)
-    reason = serializers.CharField(
-        help_text="Why it is over: what was said, `idle`, `seconds`, or `parent`."
-    )
+    reason = serializers.CharField(help_text="Why it is over: what was said, `idle`, `seconds`, or `parent`.")
     parent = serializers.CharField(allow_null=True)
-    parents = serializers.ListField(child=serializers.CharField(), help_text="Those above it, the root first.")
+    parents = serializers.ListField(
+        child=serializers.CharField(), help_text="Those above it, the root first."
+    )
     caps = RunCapsOut(source="*")
     project = serializers.CharField()
     customer = serializers.CharField()

@@ -23,6 +23,20 @@ THRESHOLDS_MAX: Final = 10
 DEFAULT_THRESHOLDS: Final = (50, 80, 100)
 ANCHORED: Final = frozenset({WindowKind.MONTH, WindowKind.QUARTER})
 
+QUOTA_SCOPES: Final = tuple(
+    scope.value
+    for scope in (
+        Scope.TENANT,
+        Scope.PROJECT,
+        Scope.CUSTOMER,
+        Scope.USER,
+        Scope.API_KEY,
+        Scope.MODEL,
+        Scope.PROVIDER,
+    )
+)
+"""Whose calls of one plan a quota may count."""
+
 _TAG = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 _COUNT = re.compile(r"0|[1-9][0-9]{0,16}", re.ASCII)
 
@@ -133,6 +147,22 @@ def window_errors(scope: str, window: str, anchor_day: int | None) -> list[Field
             errors.append(FieldError("anchor_day", "belongs to months and quarters alone"))
         elif not 1 <= anchor_day <= 31:
             errors.append(FieldError("anchor_day", "must be between 1 and 31"))
+    return errors
+
+
+def quota_errors(scope: str, plan: str | None, upgrade_to: str | None) -> list[FieldError]:
+    """Returns what is wrong with the plan whose calls a budget counts, and with the one that it suggests."""
+    if plan is None:
+        return [FieldError("upgrade_to", "belongs to a budget of one plan's calls")] if upgrade_to else []
+    errors = _text_errors("plan", plan)
+    if plan == EACH:
+        errors.append(FieldError("plan", "must name one plan; scope plan counts each on its own"))
+    if scope not in QUOTA_SCOPES:
+        errors.append(FieldError("plan", f"goes with the scopes {', '.join(QUOTA_SCOPES)}"))
+    if upgrade_to is not None:
+        errors += _text_errors("upgrade_to", upgrade_to)
+        if upgrade_to == plan:
+            errors.append(FieldError("upgrade_to", "must be another plan"))
     return errors
 
 

@@ -42,7 +42,7 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     that was granted or refused, `cap_asked` the one in the request. `own_nano` is the caller's own estimate. The budget
     is the one that refused, or, of an allowed call, the one with the smallest share left; `limit_amount`, `remaining`
     and `room` (what would fit beside what is spent) are in its metric's unit. `shadow` names the `warn` budgets that
-    would have refused. `guard_id` is the guard that stopped the call, `guards_observed` those that observe and would have.
+    would have refused. `guard_id` is the guard that stopped the call, `guards_observed` those that would have.
     Texts that were empty are None.
     """
 

@@ -145,6 +145,8 @@ class Matcher:
             "window": rule.window.value,
             "resets_at": wire_time(ends) if ends else None,
         }
+        if rule.plan is not None:
+            shown["plan"] = rule.plan
         place = Place(rule, subject, counter, starts, ends, shown, counter.hex)
         if len(self._places) >= PLACES_MAX:
             self._places.clear()
@@ -154,6 +156,8 @@ class Matcher:
 
 def subject_of(rule: BudgetRule | GuardRule, call: Attribution) -> str | None:
     """The subject that this budget or guard counts for the call, or None if it does not concern the call."""
+    if rule.plan is not None and call.plan != rule.plan:
+        return None
     if rule.scope is Scope.TENANT:
         return TENANT_SUBJECT
     if rule.scope is Scope.TAG:

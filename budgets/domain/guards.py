@@ -95,7 +95,8 @@ def limit_errors(kind: GuardKind, limits: Mapping[str, int]) -> list[FieldError]
         if not least <= limits[name] <= most:
             errors.append(
                 FieldError(
-                    f"limits.{WIRE_NAMES.get(name, name)}", f"must be from {_shown(name, least)} to {_shown(name, most)}"
+                    f"limits.{WIRE_NAMES.get(name, name)}",
+                    f"must be from {_shown(name, least)} to {_shown(name, most)}",
                 )
             )
     if "usual_floor_nano" in limits and "usual_thousandths" not in limits:
@@ -134,7 +135,7 @@ class Trip(msgspec.Struct, frozen=True):
 
 
 def stateless(rule: GuardRule, call: Watched) -> tuple[int, str] | None:
-    """The figure of a call that is too large or too deep by itself, and the limit that it passes; None if it is neither."""
+    """The figure of a call that is too large or too deep by itself, and the limit that it passes; else None."""
     limits = rule.limits
     if rule.kind is GuardKind.DEPTH:
         return (call.depth, "levels") if call.depth > limits["levels"] else None
@@ -164,9 +165,7 @@ def newcomer_until(rule: GuardRule, call: Watched) -> int | None:
 
 def name_of(rule: GuardRule, subject: str, call: Watched) -> str:
     """What tells one state from another: the guard, its subject, and for repeats the request."""
-    return (
-        f"{rule.guard_id.hex}|{subject}|{call.fingerprint if rule.kind is GuardKind.REPEAT else rule.kind}"
-    )
+    return f"{rule.guard_id.hex}|{subject}|{call.fingerprint if rule.kind is GuardKind.REPEAT else rule.kind}"
 
 
 @dataclass
@@ -205,9 +204,7 @@ class Book:
                 self._note(rule, subject, call, now_ms, passed=not stopped)
         return not stopped, tuple(trips)
 
-    def ease(
-        self, call: Watched, subjects: Mapping[UUID, str], *, placed_ms: int, actual_nano: int
-    ) -> None:
+    def ease(self, call: Watched, subjects: Mapping[UUID, str], *, placed_ms: int, actual_nano: int) -> None:
         """Corrects what was counted of a call that was let through by what it really cost."""
         difference = actual_nano - call.cost_nano
         for rule in self.rules:
@@ -224,9 +221,7 @@ class Book:
             elif rule.kind is GuardKind.NEWCOMER:
                 state.total += difference
 
-    def _stateful(
-        self, rule: GuardRule, subject: str, call: Watched, now_ms: int
-    ) -> tuple[int, str] | None:
+    def _stateful(self, rule: GuardRule, subject: str, call: Watched, now_ms: int) -> tuple[int, str] | None:
         state = self._states.get(name_of(rule, subject, call))
         limits = rule.limits
         if rule.kind is GuardKind.REPEAT and call.fingerprint and state is not None:

@@ -109,6 +109,10 @@ class BudgetRule(msgspec.Struct, frozen=True, array_like=True):
     time_zone: str | None = None
     release_on_expiry: bool = False
     learned: bool = False
+    plan: str | None = None
+    """A quota: only calls of this plan of the tenant's count."""
+    upgrade_to: str | None = None
+    """The plan that a refusal by a quota suggests."""
 
 
 class PriceOverrideRule(msgspec.Struct, frozen=True, array_like=True):
@@ -166,6 +170,7 @@ class GuardRule(msgspec.Struct, frozen=True, array_like=True):
     limits: dict[str, int]
 
     tag = None
+    plan = None
 
 
 class WalletRule(msgspec.Struct, frozen=True, array_like=True):

@@ -1,7 +1,7 @@
 """Runs of agents: what a gateway knows of one, and the counters that its calls fall under. Source: docs/runs.md. Pure.
 
-A run's USD and steps are counters of the escrow, of a rule that every tenant has without making it, so a cap is as hard as
-a budget. A call counts on the caps of its run and of every run above it.
+A run's USD and steps are counters of the escrow, of a rule that every tenant has without making it: a cap is as hard as a
+budget. A call counts on the caps of its run and of every run above it.
 """
 
 from __future__ import annotations

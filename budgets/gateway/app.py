@@ -131,7 +131,7 @@ class GatewayApp:
         )
 
     def handles(self, path: str, method: str = "GET") -> bool:
-        """Whether a path belongs to the gateway; those of runs do by method, since lists of them are the management API's."""
+        """Whether a path belongs to the gateway; of runs by the method, since the management API lists them."""
         if path == RUNS_PATH or path.startswith(f"{RUNS_PATH}/"):
             return handles_run(path, method)
         return path in self.PATHS or path.startswith("/v1/holds/") or self._original.handles(path)

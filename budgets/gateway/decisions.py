@@ -5,8 +5,8 @@ from __future__ import annotations
 from uuid import UUID
 
 from budgets.domain.decisions import TAGS_MAX, TOOLS_MAX, Decision, bounded, fingerprint_of
-from budgets.domain.policy import Action, KeyRecord
 from budgets.domain.guards import Trip
+from budgets.domain.policy import Action, KeyRecord
 from budgets.gateway.preflight import reason_of
 from budgets.gateway.wire import Preflight
 from budgets.services.decisions import now_us

@@ -299,6 +299,8 @@ def deny_answer(
     }
     if refused.standing.place.rule.scope is Scope.WALLET and not refused.busy:
         answer["remedy"] = WALLET_REMEDY
+    if (plan := refused.standing.place.rule.plan) is not None:
+        answer["plan"], answer["upgrade_suggested"] = plan, refused.standing.place.rule.upgrade_to
     if refused.standing.place.rule.scope is Scope.RUN_CAP:
         answer["run"] = {"id": refused.standing.place.subject, "cap": CAP_NAMES[metric]}
     if refused.busy:
@@ -323,6 +325,8 @@ def reason_of(refused: Refused) -> str:
     """Why counters refused a call, as on the wire."""
     if refused.busy:
         return "budget_busy"
+    if refused.standing.place.rule.plan is not None:
+        return "quota_exceeded"
     return "run_limit" if refused.standing.place.rule.scope is Scope.RUN_CAP else "budget_exceeded"
 
 

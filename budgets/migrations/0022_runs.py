@@ -107,7 +107,9 @@ class Migration(migrations.Migration):
                         condition=models.Q(state="open"), fields=["tenant", "id"], name="budgets_run_of_open"
                     ),
                     models.Index(
-                        condition=models.Q(state="open"), fields=["last_seen_at", "id"], name="budgets_run_idle"
+                        condition=models.Q(state="open"),
+                        fields=["last_seen_at", "id"],
+                        name="budgets_run_idle",
                     ),
                 ],
             },

@@ -6,6 +6,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models.functions import Now
 
+from budgets.domain.budget_rules import QUOTA_SCOPES
 from budgets.domain.policy import BUDGET_METRICS, BUDGET_SCOPES, Action, Metric, Scope, WindowKind
 from tenants.models import TenantOwned
 
@@ -72,6 +73,8 @@ class Budget(TenantOwned):
     on_expiry = models.CharField(max_length=16, choices=OnExpiry, default=OnExpiry.PRESUME)
     on_epoch_close = models.CharField(max_length=16, choices=OnEpochClose, default=OnEpochClose.STRICT)
     thresholds = ArrayField(models.SmallIntegerField(), default=default_thresholds, blank=True)
+    plan = models.CharField(max_length=200, null=True, blank=True)
+    upgrade_to = models.CharField(max_length=200, null=True, blank=True)
     effective_at = models.DateTimeField()
     archived_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
@@ -134,6 +137,11 @@ class Budget(TenantOwned):
             ),
             models.UniqueConstraint(
                 fields=["tenant"], condition=models.Q(scope="wallet"), name="budgets_budget_one_of_wallets"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(plan__isnull=True, upgrade_to__isnull=True)
+                | models.Q(plan__isnull=False, scope__in=QUOTA_SCOPES) & ~models.Q(plan=""),
+                name="budgets_budget_quota",
             ),
         ]
         indexes = [

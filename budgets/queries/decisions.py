@@ -14,7 +14,8 @@ LATENESS = timedelta(hours=1, minutes=5)
 _COLUMNS = """d.id, d.decided_at, d.reason, d.hold_id, d.api_key, d.policy_version, d.project, d.customer, d.end_user,
     d.run, d.plan, d.tags, d.provider, d.model, d.price_id, d.input_tokens, d.cached_input_tokens, d.cap_asked, d.cap,
     d.n, d.images, d.audio, d.tools, d.service_tier, d.fingerprint, d.estimate_nano, d.own_nano, d.fit, d.wait_ms,
-    d.waited_ms, d.ttl_seconds, d.budget_id, d.subject, d.metric, d.limit_amount, d.remaining, d.room, d.shadow"""
+    d.waited_ms, d.ttl_seconds, d.budget_id, d.subject, d.metric, d.limit_amount, d.remaining, d.room, d.shadow,
+    d.guard_id, d.guards_observed"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +36,7 @@ class DecisionFilter:
     provider: str = ""
     model: str = ""
     budget_id: UUID | None = None
+    guard_id: UUID | None = None
     tag: tuple[str, str | None] | None = None
     since: datetime | None = None
     until: datetime | None = None
@@ -81,6 +83,11 @@ def _conditions(wanted: DecisionFilter) -> tuple[list[str], list[object]]:
         conditions.append("(d.reason IS NOT NULL OR d.shadow IS NOT NULL)")
         conditions.append("(d.reason IS NOT NULL AND d.budget_id = %s OR %s = ANY (d.shadow))")
         parameters += [wanted.budget_id, wanted.budget_id]
+    if wanted.guard_id is not None:
+        # In the words of the index decisions_guarded.
+        conditions.append("(d.guard_id IS NOT NULL OR d.guards_observed IS NOT NULL)")
+        conditions.append("(d.guard_id = %s OR %s = ANY (d.guards_observed))")
+        parameters += [wanted.guard_id, wanted.guard_id]
     if wanted.tag is not None:
         name, value = wanted.tag
         conditions.append("d.tags ? %s" if value is None else "d.tags ->> %s = %s")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from uuid import UUID
 
@@ -11,5 +12,6 @@ from budgets.queries.bounded import rows
 def run_summary(*, tenant_id: UUID, run: str) -> dict[str, Any]:
     """Calls, cost, tokens, models and refusals of a run and all below it, so far; sql/runs.sql tells the shape."""
     found = rows("SELECT nb_run_summary(%s, %s) AS summary", [tenant_id, run])
-    summary: dict[str, Any] = found[0]["summary"]
+    # Django's connection gives JSON as text.
+    summary: dict[str, Any] = json.loads(found[0]["summary"])
     return summary

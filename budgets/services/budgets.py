@@ -20,6 +20,7 @@ from budgets.domain.budget_rules import (
     limit_field,
     name_errors,
     parse_limit,
+    quota_errors,
     show_limit,
     subject_errors,
     thresholds_errors,
@@ -71,6 +72,8 @@ class NewBudget:
     on_expiry: str = OnExpiry.PRESUME.value
     on_epoch_close: str = OnEpochClose.STRICT.value
     thresholds: tuple[int, ...] = DEFAULT_THRESHOLDS
+    plan: str | None = None
+    upgrade_to: str | None = None
 
     def errors(self) -> list[FieldError]:
         """Returns everything that is wrong with it, as far as it can be told without the database."""
@@ -82,6 +85,7 @@ class NewBudget:
             *subject_errors(self.scope, self.subject, self.tag),
             *window_errors(self.scope, self.window, self.anchor_day),
             *thresholds_errors(self.thresholds),
+            *quota_errors(self.scope, self.plan, self.upgrade_to),
         ]
         if self.name:
             errors += name_errors(self.name)
@@ -105,6 +109,7 @@ class BudgetChanges:
     on_expiry: str | None = None
     on_epoch_close: str | None = None
     thresholds: tuple[int, ...] | None = None
+    upgrade_to: str | None = None
 
     def errors(self, metric: str) -> list[FieldError]:
         """Returns everything that is wrong with the changes to a budget of this metric."""
@@ -156,6 +161,8 @@ def edit_budget(
         lock_tenant(tenant_id=tenant_id)
         budget = find_budget(tenant_id, budget_id)
         errors = changes.errors(budget.metric)
+        if changes.upgrade_to is not None:
+            errors += quota_errors(budget.scope, budget.plan, changes.upgrade_to)
         if errors:
             raise InvalidBudget(errors)
         before = seen(budget)
@@ -299,6 +306,8 @@ def built(tenant_id: UUID, budget: NewBudget, now: datetime) -> Budget:
         on_expiry=budget.on_expiry,
         on_epoch_close=budget.on_epoch_close,
         thresholds=list(budget.thresholds),
+        plan=budget.plan,
+        upgrade_to=budget.upgrade_to,
         effective_at=now,
         created_at=now,
     )
@@ -308,6 +317,8 @@ def _default_name(budget: NewBudget, limit: int) -> str:
     whose = budget.scope if budget.scope == Scope.TENANT else f"{budget.scope} {budget.subject}"
     if budget.scope == Scope.TAG and budget.subject == EACH:
         whose = f"tag {budget.tag}=*"
+    if budget.plan is not None:
+        whose += f" on plan {budget.plan}"
     unit = {"usd": "USD", "tokens": "tokens", "requests": "requests"}[budget.metric]
     per = {"total": "in total", "run": "a run"}.get(budget.window, f"per {budget.window}")
     return f"{whose}: {show_limit(budget.metric, limit)} {unit} {per}"[:200]
@@ -330,5 +341,7 @@ def seen(budget: Budget) -> dict[str, Any]:
         "on_expiry": budget.on_expiry,
         "on_epoch_close": budget.on_epoch_close,
         "thresholds": list(budget.thresholds),
+        "plan": budget.plan,
+        "upgrade_to": budget.upgrade_to,
         "archived_at": budget.archived_at.isoformat() if budget.archived_at else None,
     }

@@ -1,4 +1,4 @@
-"""Tells tenants of guards that tripped, from the log of decisions: once an hour for a guard and whose calls it stopped."""
+"""Tells tenants of guards that tripped, from the log of decisions: once an hour for a guard and its subject."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ def tell(*, now: datetime) -> int:
     """Raises the alerts of guards that tripped lately; returns how many are new."""
     with transaction.atomic():
         found = guards_tripped(since=now - LOOK_BACK, limit=ALERTS_MAX)
-        names = dict(Guard.objects.filter(pk__in={row["guard_id"] for row in found}).values_list("pk", "name"))
+        names = dict(
+            Guard.objects.filter(pk__in={row["guard_id"] for row in found}).values_list("pk", "name")
+        )
         alerts = []
         for row in found:
             guard = ids.encode(ids.GUARD, row["guard_id"])

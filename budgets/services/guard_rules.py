@@ -11,7 +11,7 @@ from uuid import UUID
 from django.db import transaction
 
 from budgets.domain.budget_rules import choice_errors, name_errors, subject_errors
-from budgets.domain.guards import GUARDS_MAX, LIMITS, SCOPES, limit_errors
+from budgets.domain.guards import GUARDS_MAX, SCOPES, limit_errors
 from budgets.domain.policy import EACH, GuardKind, Scope
 from budgets.models import Guard
 from budgets.models.guards import GuardMode
@@ -54,7 +54,9 @@ class NewGuard:
             return errors
         errors = subject_errors(self.scope, self.subject, None)
         if self.kind == GuardKind.NEWCOMER and self.scope != Scope.CUSTOMER:
-            errors.append(FieldError("scope", "must be customer: customers are what is seen for the first time"))
+            errors.append(
+                FieldError("scope", "must be customer: customers are what is seen for the first time")
+            )
         return errors + limit_errors(GuardKind(self.kind), self.limits)
 
 

@@ -261,7 +261,9 @@ def _trips(watch: Watch, told: list[Any]) -> tuple[Trip, ...]:
     for i in range(0, len(told), 3):
         known = watch.trips[int(told[i]) - 1]
         trips.append(
-            known if isinstance(known, Trip) else Trip(known[0], known[1], int(told[i + 2]), _passed(known[0]))
+            known
+            if isinstance(known, Trip)
+            else Trip(known[0], known[1], int(told[i + 2]), _passed(known[0]))
         )
     return tuple(trips)
 

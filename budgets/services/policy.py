@@ -156,6 +156,8 @@ def _rule(budget: Budget) -> BudgetRule:
         time_zone=budget.time_zone,
         release_on_expiry=budget.on_expiry == OnExpiry.RELEASE,
         learned=budget.estimate == Estimate.LEARNED,
+        plan=budget.plan,
+        upgrade_to=budget.upgrade_to,
     )
 
 

@@ -112,6 +112,7 @@ def _ensure(tenant_id: UUID, wanted: NewBudget, *, actor: str, now: datetime) ->
             window=window,
             anchor_day__isnull=True,
             time_zone__isnull=True,
+            plan__isnull=True,
             archived_at__isnull=True,
         )
         .order_by("created_at", "pk")

@@ -217,13 +217,14 @@ def _record(row: Any) -> RunRecord:
 
 
 def with_caps(places: Sequence[Place], known: Known) -> list[Place]:
-    """A call's counters with those of its run's caps, the caps first. Raises TooManyBudgets: a hold has room for so many.
+    """A call's counters with those of its run's caps, the caps first. Raises TooManyBudgets.
 
     A wallet stands beside the sixteen, as in the matcher.
     """
     budgets = sum(place.rule.scope is not Scope.WALLET for place in places) + len(known.places)
     if budgets > BUDGETS_PER_CALL_MAX:
         raise TooManyBudgets(
-            f"this call falls under {budgets} budgets and caps of runs; at most {BUDGETS_PER_CALL_MAX} can be checked at once"
+            f"this call falls under {budgets} budgets and caps of runs; "
+            f"at most {BUDGETS_PER_CALL_MAX} can be checked at once"
         )
     return [*known.places, *places]

@@ -30,8 +30,17 @@ class Snapshot:
     """A tenant's policy with what is derived from it."""
 
     __slots__ = (
-        "ceilings", "guards", "key_ids", "keys", "learned", "matcher", "named", "policy", "prices", "projects",
-    )  # fmt: skip
+        "ceilings",
+        "guards",
+        "key_ids",
+        "keys",
+        "learned",
+        "matcher",
+        "named",
+        "policy",
+        "prices",
+        "projects",
+    )
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy

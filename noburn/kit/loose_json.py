@@ -6,7 +6,7 @@ Amounts are JSON numbers there. They are read and written as decimals, never as 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Decimal, InvalidOperation
 from typing import Any, Final
 
 import msgspec
@@ -22,6 +22,14 @@ _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 def number(nano: int) -> msgspec.Raw:
     """Nano-USD as a JSON number, digit by digit."""
     return msgspec.Raw(to_usd(nano).encode())
+
+
+def decimal_of(text: str | None) -> object:
+    """A number of an address as it would stand in a body; text that is no number stays what it is."""
+    try:
+        return None if text is None else Decimal(text[:TEXT_MAX])
+    except InvalidOperation:
+        return text
 
 
 def object_of(body: bytes) -> dict[str, Any]:
@@ -81,7 +89,8 @@ class Fields:
         if value is None:
             return 0
         most = Decimal(LIMIT_NANO_MAX).scaleb(-9)
-        if type(value) not in (int, Decimal) or not (-most if negative else 0) <= value <= most:
+        numeric = type(value) is int or (type(value) is Decimal and value.is_finite())
+        if not numeric or not (-most if negative else 0) <= value <= most:
             self.bad(name, f"must be a number of USD {'within' if negative else 'from 0 to'} {most:f}")
             return 0
         return int((Decimal(value) * 10**9).to_integral_value(ROUND_HALF_EVEN))

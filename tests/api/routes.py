@@ -72,8 +72,10 @@ def gateway_operations() -> set[tuple[str, str]]:
     assert {path for _, path in app._routes} == app.PATHS
     # The one path with a variable is matched by its ends.
     assert app.handles("/v1/holds/hold_1/extend")
-    assert app.handles("/v1/runs/run_1/stop", "POST") and app.handles("/v1/runs/run_1/end", "POST")
-    assert not app.handles("/v1/runs", "GET") and not app.handles("/v1/runs/run_1", "GET")
+    assert app.handles("/v1/runs/run_1/stop", "POST")
+    assert app.handles("/v1/runs/run_1/end", "POST")
+    assert not app.handles("/v1/runs", "GET")
+    assert not app.handles("/v1/runs/run_1", "GET")
     return {
         *app._routes,
         ("POST", "/v1/holds/{id}/extend"),

@@ -50,7 +50,7 @@ OF_PATHS = {
 
 FILTERS: dict[str, dict[str, str]] = {
     "/v1/audit": {"object": "bud"},
-    "/v1/decisions": {"budget": "bud"},
+    "/v1/decisions": {"budget": "bud", "guard": "grd"},
     "/v1/deliveries": {"alert": "alr", "destination": "whe"},
     "/v1/ledger": {"hold": "hold"},
     "/v1/usage": {"api_key": "key"},

@@ -8,6 +8,7 @@ import pytest
 
 from budgets.domain import runs
 from budgets.tasks import end_runs
+from tests.support.api import Api
 
 if TYPE_CHECKING:
     from tests.support.asgi import Answer
@@ -36,7 +37,10 @@ class TestStart:
         assert (started.status, started["decision"], started["state"]) == (200, "allow", "open")
         assert started["caps"] == {"usd": "0.25", "steps": 10, "seconds": 600, "depth": 2}
         placed = place(alice, "r1")
-        shown = {(b["scope"], b["id"], b.get("remaining_usd"), b.get("remaining_requests")) for b in placed["budgets"]}
+        shown = {
+            (b["scope"], b["id"], b.get("remaining_usd"), b.get("remaining_requests"))
+            for b in placed["budgets"]
+        }
         assert shown == {("run", "r1", "0.15", None), ("run", "r1", None, 9)}
 
     def test_is_answered_again_and_not_started_twice(self, alice: Account) -> None:
@@ -50,7 +54,10 @@ class TestStart:
 
     def test_names_every_bad_field(self, alice: Account) -> None:
         answer = start(alice, caps={"usd": "-1"}, subject={"project": "nowhere"}, parent="nobody")
-        assert (answer.status, {e["field"] for e in answer["errors"]}) == (400, {"caps.usd", "subject.project"})
+        assert (answer.status, {e["field"] for e in answer["errors"]}) == (
+            400,
+            {"caps.usd", "subject.project"},
+        )
         answer = start(alice, parent="nobody")
         assert (answer.status, answer["errors"][0]["field"]) == (400, "parent")
 
@@ -66,7 +73,11 @@ class TestCaps:
         start(alice, run="r1", caps={"usd": "0.25"})
         place(alice, "r1"), place(alice, "r1")
         busy = place(alice, "r1")
-        assert (busy["decision"], busy["reason"], busy["run"]) == ("deny", "budget_busy", {"id": "r1", "cap": "usd"})
+        assert (busy["decision"], busy["reason"], busy["run"]) == (
+            "deny",
+            "budget_busy",
+            {"id": "r1", "cap": "usd"},
+        )
         refused = place(alice, "r1", "$0.30")
         assert (refused["reason"], refused["budget"]["limit_usd"]) == ("run_limit", "0.25")
         assert place(alice, "r2", "$0.30")["decision"] == "allow"
@@ -93,7 +104,11 @@ class TestCaps:
         start(alice, run="top", caps={"depth": 1})
         assert start(alice, run="mid", parent="top")["decision"] == "allow"
         low = start(alice, run="low", parent="mid")
-        assert (low["decision"], low["reason"], low["run"]) == ("deny", "run_limit", {"id": "mid", "cap": "depth"})
+        assert (low["decision"], low["reason"], low["run"]) == (
+            "deny",
+            "run_limit",
+            {"id": "mid", "cap": "depth"},
+        )
 
     def test_of_seconds_end_it_by_redis_s_clock(self, alice: Account) -> None:
         start(alice, run="top", caps={"seconds": 600})
@@ -153,7 +168,9 @@ class TestStop:
 
             def there() -> Answer:
                 answer: Answer = world.run(
-                    send(other, "POST", "/v1/preflight", body=body, idempotency_key="new", secret=alice.secret)
+                    send(
+                        other, "POST", "/v1/preflight", body=body, idempotency_key="new", secret=alice.secret
+                    )
                 )
                 return answer
 
@@ -205,7 +222,9 @@ class TestEnd:
     def test_tells_what_the_run_used(self, alice: Account) -> None:
         start(alice, run="top", caps={"usd": "1", "steps": 2})
         start(alice, run="low", parent="top")
-        placed = alice.place(model="gpt-4o-mini", input_tokens=100, max_output_tokens=10, subject={"run": "low"})
+        placed = alice.place(
+            model="gpt-4o-mini", input_tokens=100, max_output_tokens=10, subject={"run": "low"}
+        )
         alice.settle(placed, usage={"input_tokens": 100, "output_tokens": 10})
         alice.settle(place(alice, "top"), "$0.02")
         assert place(alice, "top")["reason"] == "run_limit"
@@ -249,3 +268,19 @@ class TestIdleRuns:
         end_runs.run()
         assert place(alice, "idle")["reason"] == "run_stopped"
         assert place(alice, "busy")["decision"] == "allow"
+
+
+class TestTheList:
+    def test_shows_runs_with_what_they_used(self, alice: Account) -> None:
+        api = Api(secret=alice.key(["read"]).secret)
+        start(alice, run="top", caps={"usd": "1"}, subject={"customer": "acme"}, metadata={"agent": "a"})
+        start(alice, run="low", parent="top")
+        alice.settle(place(alice, "low"), "$0.02")
+        close(alice, "low", "end", reason="done")
+        assert [(r["id"], r["state"]) for r in api.all("/v1/runs")] == [("low", "ended"), ("top", "open")]
+        assert [r["id"] for r in api.all("/v1/runs", root="true")] == ["top"]
+        assert [r["id"] for r in api.all("/v1/runs", state="ended", parent="top")] == ["low"]
+        found = api.get("/v1/runs/top")
+        assert (found["caps"]["usd"], found["metadata"], found["customer"]) == ("1", {"agent": "a"}, "acme")
+        assert (found["summary"]["cost_usd"], found["summary"]["runs"]) == ("0.02", 2)
+        assert api.get("/v1/runs/nobody").status == 404

@@ -223,3 +223,38 @@ class TestTables:
     def test_of_rules_are_empty(self, alice: Account) -> None:
         answer = alice.world.request("GET", "/api/v1/policy?project_id=default", secret=alice.secret)
         assert (answer.status, answer.body) == (200, {"rules": []})
+
+
+class TestQuota:
+    def test_is_that_of_the_end_users_plan(self, alice: Account) -> None:
+        alice.budget("free", 2, scope="user", subject="*", metric="requests", window="day", plan="free")
+        who: dict[str, Any] = {"end_user_id": "u1", "context": {"plan": "free"}}
+        before = self.asked(alice, "plan=free")
+        assert (before["limit_type"], before["limit"], before["used"]) == ("requests", 2, 0)
+        assert (before["window"], before["plan"], before["upgrade_suggested"]) == ("day", "free", False)
+        assert [check(alice, 0.1, **who)["quota"]["used"] for _ in range(2)] == [0, 1]
+        refused = check(alice, 0.1, **who)
+        assert (refused["allowed"], refused["reason"]) == (False, "quota_exceeded")
+        assert (refused["quota"]["remaining"], refused["quota"]["upgrade_suggested"]) == (0, True)
+        assert self.asked(alice, "plan=free")["upgrade_suggested"] is True
+        assert self.asked(alice, "plan=pro") is None
+        assert check(alice, 0.1, end_user_id="u1", context={"plan": "pro"})["quota"] is None
+
+    def test_in_usd_says_whether_a_call_would_fit(self, alice: Account) -> None:
+        alice.budget("free", "$0.5", scope="customer", subject="*", window="month", plan="free")
+        check(alice, 0.2, end_user_id="u1", context={"plan": "free"})
+        told = self.asked(alice, "plan=free&estimated_cost_usd=0.3")
+        assert (told["limit"], told["used"], told["remaining"]) == (0.5, 0.2, 0.3)
+        assert told["upgrade_suggested"] is False
+        assert self.asked(alice, "plan=free&estimated_cost_usd=3.1e-01")["upgrade_suggested"] is True
+
+    @pytest.mark.parametrize("query", ["end_user_id=", "end_user_id=u1&estimated_cost_usd=NaN"])
+    def test_that_is_asked_wrongly_is_400(self, alice: Account, query: str) -> None:
+        path = f"/api/v1/quota?project_id=default&{query}"
+        assert alice.world.request("GET", path, secret=alice.secret).status == 400
+
+    def asked(self, alice: Account, query: str) -> Any:
+        path = f"/api/v1/quota?project_id=default&end_user_id=u1&{query}"
+        answer = alice.world.request("GET", path, secret=alice.secret)
+        assert answer.status == 200, answer
+        return answer["quota"]

@@ -52,7 +52,7 @@ class Scenario:
 
     def events(self) -> list[Event]:
         """Its calls, in order of time."""
-        return sorted(self.make(random.Random(self.name)), key=lambda event: event.at_ms)  # noqa: S311
+        return sorted(self.make(random.Random(self.name)), key=lambda event: event.at_ms)
 
 
 def _steady_chat(chance: random.Random) -> list[Event]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from budgets.domain.policy import Scope, WindowKind
+from budgets.gateway.openapi import runs
 from noburn.kit.ids import BODY_LENGTH, HOLD
 from noburn.kit.openapi import Schema, nullable, record, ref
 
@@ -37,7 +38,7 @@ def _budget(metric: str, amount: Schema) -> Schema:
     return record(
         f"A budget that counts {'USD' if metric == 'usd' else metric}.",
         {
-            "id": {"type": "string", "pattern": f"^(bud|wal)_[0-9a-hjkmnp-tv-z]{{{BODY_LENGTH}}}$"},
+            "id": {**TEXT, "description": "`bud_…`; of a wallet `wal_…`; of a run's cap the run's own."},
             "scope": {"type": "string", "enum": [scope.value for scope in Scope]},
             "subject": {
                 **TEXT,
@@ -48,6 +49,7 @@ def _budget(metric: str, amount: Schema) -> Schema:
             f"limit_{metric}": amount,
             f"remaining_{metric}": amount,
         },
+        {"plan": {**TEXT, "description": "Of a quota: the plan whose calls it counts."}},
     )
 
 
@@ -119,8 +121,16 @@ def _decisions() -> dict[str, Schema]:
                 "budget_busy": "BudgetBusy",
                 "price_unknown": "PolicyRefusal",
                 "customer_suspended": "PolicyRefusal",
+                "plan_limit": "PolicyRefusal",
+                "quota_exceeded": "QuotaExceeded",
+                "run_limit": "RunLimit",
+                "run_stopped": "RunStopped",
+                "loop_detected": "GuardTripped",
+                "velocity": "GuardTripped",
+                "call_too_large": "GuardTripped",
             },
         ),
+        **runs.refusals(refused),
         "BudgetExceeded": _refusal(
             _constant("budget_exceeded"),
             "The call does not fit beside what is spent. `remaining_usd` is what is left once nothing is in flight.",
@@ -138,8 +148,9 @@ def _decisions() -> dict[str, Schema]:
             {**refused, "retry_after_ms": {**COUNT, "description": "When it is worth asking again."}},
         ),
         "PolicyRefusal": _refusal(
-            {"type": "string", "enum": ["price_unknown", "customer_suspended"]},
-            "A refusal that no budget caused: the model has no price, or the customer or the tenant is suspended.",
+            {"type": "string", "enum": ["price_unknown", "customer_suspended", "plan_limit"]},
+            "A refusal that no budget caused: the model has no price, the customer or the tenant is suspended, or "
+            "noburn's own plan is used up.",
             {"detail": TEXT},
         ),
     }
@@ -247,6 +258,7 @@ def schemas() -> dict[str, Schema]:
         ),
         **{name: _budget(metric, USD if metric == "usd" else COUNT) for metric, name in kinds.items()},
         **_decisions(),
+        **runs.answers(),
         **_settlements(),
         "Remaining": record(
             "Every budget that such a call would fall under, the tightest first.",

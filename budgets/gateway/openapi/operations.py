@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from budgets.gateway.openapi import examples
+from budgets.gateway.openapi import examples, runs
 from budgets.gateway.reads import NAMES
 from noburn.kit.openapi import API_KEY, JSON, NOBODY, Problems, Schema, answer, ref
 
 TAGS: Final = {
     "Calls": "Ask before a call, and say afterwards what it used. These answer in milliseconds; "
     "SDKs and proxy use nothing else.",
+    "Runs": "Runs of agents: caps, stops, and what they used.",
     "Standing": "How budgets stand, and what models cost.",
     "Health": "Whether noburn lives and can decide.",
 }
@@ -53,7 +54,7 @@ def _operation(
 def _post(problems: Problems, body: str, requests: Mapping[str, Any], **said: Any) -> Schema:
     """A POST: it has a body and an Idempotency-Key."""
     said["parameters"] = [ref("IdempotencyKey", "parameters"), *said.pop("parameters", [])]
-    made = _operation(problems, tag="Calls", **said)
+    made = _operation(problems, **{"tag": "Calls", **said})
     responses = made.pop("responses")
     content = {JSON: {"schema": ref(body), "examples": dict(requests)}}
     return {**made, "requestBody": {"required": True, "content": content}, "responses": responses}
@@ -67,6 +68,9 @@ def paths(problems: Problems) -> dict[str, Schema]:
         "/v1/settle/batch": {"post": _batch(problems)},
         "/v1/void": {"post": _void(problems)},
         "/v1/holds/{id}/extend": {"post": _extend(problems)},
+        "/v1/runs": {"post": _start_run(problems)},
+        "/v1/runs/{id}/stop": {"post": _close_run(problems, "stop")},
+        "/v1/runs/{id}/end": {"post": _close_run(problems, "end")},
         "/v1/remaining": {"get": _remaining(problems)},
         "/v1/prices": {"get": _prices(problems)},
         "/healthz": {"get": _healthz(problems)},
@@ -170,6 +174,52 @@ def _extend(problems: Problems) -> Schema:
             "epoch-closed",
             "hold-too-long",
         ),
+    )
+
+
+def _start_run(problems: Problems) -> Schema:
+    return _post(
+        problems,
+        "RunStart",
+        runs.STARTS,
+        operation_id="startRun",
+        tag="Runs",
+        summary="Start a run",
+        description="Caps hold for the run and all runs below it, as hard as budgets. Calls name it in `subject.run`. "
+        "Below a run that is over, or too deep, the answer is a refusal. The same start may be repeated. A key needs "
+        "the scope `preflight`.",
+        answers={"200": answer("The run, or a refusal.", ref("RunAnswer"), runs.STARTED)},
+        slugs=(*POSTED, "forbidden-scope", "idempotency-conflict", "too-many-runs"),
+    )
+
+
+def _close_run(problems: Problems, how: str) -> Schema:
+    stops = how == "stop"
+    return _post(
+        problems,
+        "RunClose",
+        runs.CLOSES,
+        operation_id=f"{how}Run",
+        tag="Runs",
+        summary="Stop a run" if stops else "End a run",
+        description=(
+            "No further call of it, or of a run below it, is let through. A run that calls alone name can be stopped "
+            "too. "
+            if stops
+            else "It is done, and so is every run below it. "
+        )
+        + "A run that is over stays as it is. A key needs the scope `preflight` or `manage`.",
+        parameters=[
+            {
+                "name": "id",
+                "in": "path",
+                "required": True,
+                "description": "The run, as calls name it.",
+                "schema": {"type": "string", "maxLength": 200},
+            }
+        ],
+        answers={"200": answer("The run, and what it used.", ref("RunClosed"), runs.CLOSED)},
+        slugs=(*POSTED, "forbidden-scope", "not-found"),
     )
 
 

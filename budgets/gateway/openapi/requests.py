@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from budgets.domain.pricing_rates import MAX_COUNT, TOOL_UNITS, USAGE_UNITS
+from budgets.gateway.openapi import runs
 from budgets.gateway.wire import TAGS_MAX, Extend, Preflight, Settle, SettleBatch, Void
 from noburn.kit.openapi import USD_PATTERN, Schema, ref
 
@@ -90,11 +91,12 @@ _COUNT: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": MAX_COUNT}
 def schemas() -> dict[str, Schema]:
     """The request schemas by name."""
     _, found = msgspec.json.schema_components(
-        [Preflight, Settle, SettleBatch, Void, Extend], ref_template="#/components/schemas/{name}"
+        [Preflight, Settle, SettleBatch, Void, Extend, *runs.SHAPES],
+        ref_template="#/components/schemas/{name}",
     )
     made: dict[str, Any] = found
     for name, schema in made.items():
-        words = WORDS[name]
+        words = WORDS.get(name) or runs.WORDS[name]
         schema["description"] = words[""]
         if not schema["required"]:
             del schema["required"]

@@ -39,6 +39,9 @@ KEPT: Final = frozenset({"plan", "customer", "provider"})
 
 USERS: Final = frozenset({"customer", "user", "wallet"})
 RUNS: Final = frozenset({"run"})
+WINDOWS: Final = frozenset({"day", "week", "month"})
+"""Those of quotas that the client knows."""
+
 REASONS: Final = {
     "budget_busy": "budget_exceeded",
     "model_not_allowed": "policy_rule",
@@ -192,21 +195,24 @@ class Checks:
             await self._keep(request, snapshot, asked, project, told)
             hold = told["hold"]
             answer = {
-                **_figures(told["budgets"], from_usd(hold["amount_usd"], field="amount_usd")),
+                **_figures(told["budgets"], held := from_usd(hold["amount_usd"], field="amount_usd")),
                 "allowed": True,
                 "reason": None,
+                "quota": quota_of(told["budgets"], held_nano=held, held_calls=1),
                 "hold_id": hold["id"],
             }
         else:
             who = _attribution(asked, project, ids.encode(ids.API_KEY, key.key_id))
+            standings, reason = await standings_of(native, snapshot, who), reason_of(told)
             answer = {
-                **_figures(await self._standings(snapshot, who)),
+                **_figures(standings),
                 "allowed": False,
-                "reason": reason_of(told),
+                "reason": reason,
+                "quota": quota_of(standings, blocks=reason == "quota_exceeded"),
                 "detail": told.get("detail"),
                 "budget": told.get("budget"),
             }
-        return answered({**answer, "forced_model_tier": None, "quota": None, "warnings": warnings})
+        return answered({**answer, "forced_model_tier": None, "warnings": warnings})
 
     async def _keep(
         self, request: Request, snapshot: Snapshot, asked: Asked, project: str, told: dict[str, Any]
@@ -234,12 +240,13 @@ class Checks:
                 log.info("a hold that could not be kept is left to expire")
             raise
 
-    async def _standings(self, snapshot: Snapshot, who: Attribution) -> list[dict[str, Any]]:
-        """How the budgets of a refused call stand; nothing if it cannot be told, since the refusal counts."""
-        try:
-            return [budget_fields(each) for each in await self._native.plane.holds.standings(snapshot, who)]
-        except (CountersUnavailable, StorageUnavailable, ValueError):
-            return []
+
+async def standings_of(native: Native, snapshot: Snapshot, who: Attribution) -> list[dict[str, Any]]:
+    """How the budgets of a call stand; nothing if it cannot be told, since a refusal counts without it."""
+    try:
+        return [budget_fields(each) for each in await native.plane.holds.standings(snapshot, who)]
+    except (CountersUnavailable, StorageUnavailable, ValueError):
+        return []
 
 
 def _attribution(asked: Asked, project: str, api_key: str) -> Attribution:
@@ -259,6 +266,8 @@ def _attribution(asked: Asked, project: str, api_key: str) -> Attribution:
 def reason_of(told: dict[str, Any]) -> str:
     """Why a call is refused, in the client's words."""
     reason = str(told["reason"])
+    if reason == "budget_busy" and told["budget"].get("plan"):
+        return "quota_exceeded"
     if reason in ("budget_exceeded", "budget_busy") and told["budget"]["scope"] in USERS:
         return "user_budget_exceeded"
     return REASONS.get(reason, reason)
@@ -294,3 +303,47 @@ def _figure(name: str, budgets: list[dict[str, Any]], held_nano: int) -> dict[st
         f"{name}_cap_usd": number(limit),
         f"{name}_remaining_usd": number(remaining),
     }
+
+
+def quota_of(
+    budgets: Iterable[dict[str, Any]],
+    *,
+    blocks: bool | None = None,
+    estimate_nano: int = 1,
+    held_nano: int = 0,
+    held_calls: int = 0,
+) -> dict[str, Any] | None:
+    """The quota of an end user's plan that is nearest to its end, before the call that was held; None without one.
+
+    `blocks`: whether it refused a call; None: whether it would refuse one of `estimate_nano`.
+    """
+    found = []
+    for each in budgets:
+        if each["scope"] not in USERS or not each.get("plan") or each["window"] not in WINDOWS:
+            continue
+        if "limit_usd" in each:
+            limit = from_usd(each["limit_usd"], field="limit_usd")
+            remaining = min(limit, from_usd(each["remaining_usd"], field="remaining_usd") + held_nano)
+            need, shown = estimate_nano, number
+        elif "limit_requests" in each:
+            limit = int(each["limit_requests"])
+            remaining, need, shown = min(limit, int(each["remaining_requests"]) + held_calls), 1, _whole
+        else:
+            continue
+        full = remaining < need
+        told = {
+            "limit_type": "usd" if "limit_usd" in each else "requests",
+            "limit": shown(limit),
+            "used": shown(limit - remaining),
+            "remaining": shown(remaining),
+            "window": each["window"],
+            "resets_at": each["resets_at"],
+            "plan": each["plan"],
+            "upgrade_suggested": full if blocks is None else blocks,
+        }
+        found.append((remaining / limit if limit else 0.0, len(found), told))
+    return min(found)[2] if found else None
+
+
+def _whole(count: int) -> msgspec.Raw:
+    return msgspec.Raw(str(count).encode())

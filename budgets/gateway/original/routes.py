@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import asyncio
 
-from budgets.gateway.original.checks import Checks
+from budgets.domain.demands import Attribution
+from budgets.gateway.original.checks import Checks, quota_of
 from budgets.gateway.original.events import Events
 from budgets.gateway.original.native import Answer, Handler, Native, answered
 from budgets.gateway.original.pricing import PriceTables
 from budgets.gateway.original.runs import RUNS_PATH, OriginalRuns
+from budgets.gateway.preflight import budget_fields
 from budgets.gateway.request import Request
+from noburn.kit import ids
 from noburn.kit.clock import utc_now
+from noburn.kit.loose_json import Fields, decimal_of
 from noburn.kit.problems import ProblemError, problem
 
 
@@ -70,5 +74,25 @@ class OriginalClient:
         """What is left of an end user's quota: null where none applies."""
         native = self._native
         snapshot, key = await native.live_key(request, scope="read")
-        await native.project(request.query.get("project_id", ""), snapshot, key)
-        return answered({"quota": None})
+        fields = Fields(query := request.query)
+        project_id, user = fields.text("project_id", needed=True), fields.text("end_user_id", needed=True)
+        plan = fields.text("plan")
+        # Whatever the client's language writes for a float, an exponent included.
+        estimate = Fields({**query, "estimated_cost_usd": decimal_of(query.get("estimated_cost_usd"))})
+        nano = estimate.amount("estimated_cost_usd") or 1
+        fields.done()
+        estimate.done()
+        snapshot, project = await native.project(project_id, snapshot, key)
+        who = Attribution(
+            project=project,
+            customer=user,
+            user=user,
+            run="",
+            plan=plan,
+            api_key=ids.encode(ids.API_KEY, key.key_id),
+            provider="",
+            model="",
+            tags={},
+        )
+        budgets = [budget_fields(each) for each in await native.plane.holds.standings(snapshot, who)]
+        return answered({"quota": quota_of(budgets, estimate_nano=nano)})

@@ -1,4 +1,4 @@
-"""Runs and first-seen subjects in PostgreSQL, as a gateway reads and writes them. Source: sql/runs.sql, sql/guards.sql."""
+"""Runs and first-seen subjects in PostgreSQL, as gateways use them. Source: sql/runs.sql, sql/guards.sql."""
 
 from __future__ import annotations
 

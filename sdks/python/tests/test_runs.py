@@ -9,8 +9,9 @@ from contextvars import copy_context
 from decimal import Decimal
 from typing import Any
 
-import noburn_sdk
 import pytest
+
+import noburn_sdk
 from noburn_sdk import BudgetExceededError, InvalidRequestError
 from noburn_sdk.gate.fingerprints import fingerprint
 from noburn_sdk.langgraph import with_run
@@ -43,7 +44,8 @@ class TestARun:
             assert (noburn_sdk.current_run(), plane.runs.by_id[run.id].state) == (run.id, "open")
         assert noburn_sdk.current_run() is None
         assert plane.decisions[0].subject == {"customer": "acme", "run": run.id}
-        assert run.result is not None and run.result.summary is not None
+        assert run.result is not None
+        assert run.result.summary is not None
         assert (run.result.state, run.result.summary.calls) == ("ended", 1)
 
     def test_refuses_beyond_its_caps(self, gate: MemoryGate) -> None:
@@ -184,7 +186,9 @@ class TestFingerprints:
         body = {"messages": [{"role": "user", "content": "secret"}], "temperature": 0}
         one = fingerprint("m", body, key="k")
         assert one == fingerprint("m", dict(reversed(body.items())), key="k")
-        assert one is not None and "secret" not in one and len(one) == 32
+        assert one is not None
+        assert "secret" not in one
+        assert len(one) == 32
         assert one not in (
             fingerprint("m2", body, key="k"),
             fingerprint("m", body, key="k2"),

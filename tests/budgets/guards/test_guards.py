@@ -25,7 +25,8 @@ def guard(alice: Account, kind: str, *, mode: str = "enforce", scope: str = "cus
 def logged(alice: Account) -> list[tuple[Any, ...]]:
     alice.world.run(alice.world.app._plane.decisions.flush())
     return alice.world.sql(
-        "SELECT reason, guard_id IS NOT NULL, guards_observed IS NOT NULL FROM decisions WHERE tenant_id = %s ORDER BY id",
+        """SELECT reason, guard_id IS NOT NULL, guards_observed IS NOT NULL FROM decisions
+        WHERE tenant_id = %s ORDER BY id""",
         alice.tenant_id,
     )
 
@@ -146,7 +147,9 @@ class TestEdits:
 
     def test_name_every_bad_field(self, alice: Account) -> None:
         api = Api(secret=alice.key(["read", "manage"]).secret)
-        bad = api.post("/v1/guards", {"kind": "repeat", "scope": "customer", "limits": {"times": 0, "usd": "1"}})
+        bad = api.post(
+            "/v1/guards", {"kind": "repeat", "scope": "customer", "limits": {"times": 0, "usd": "1"}}
+        )
         assert {e["field"] for e in bad["errors"]} == {"limits.times", "limits.seconds", "limits.usd"}
         assert bad.status == 400
 
@@ -162,7 +165,8 @@ class TestAlerts:
         tell_guards.run()
         tell_guards.run()
         rows = world.sql(
-            "SELECT kind, subject, details ->> 'calls', details ->> 'guard_subject' FROM alerts_alert WHERE tenant_id = %s",
+            """SELECT kind, subject, details ->> 'calls', details ->> 'guard_subject' FROM alerts_alert
+            WHERE tenant_id = %s""",
             alice.tenant_id,
         )
         assert len(rows) == 1

@@ -13,6 +13,7 @@ from langchain_openai import ChatOpenAI
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import RetryPolicy
 from noburn_sdk import BudgetExceededError, Gate
+from noburn_sdk.langgraph import with_run
 
 from tests.doubles.provider import ProviderDouble
 from tests.sdk.frameworks import loop
@@ -115,3 +116,21 @@ class TestNodes:
         booked = settled(acme)
         assert [one["kind"] for one in booked] == ["settled"] * 3
         assert {one["tags"]["langgraph_node"] for one in booked} == {"write0", "write1", "write2"}
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+class TestRuns:
+    def test_are_made_for_each_invocation_and_hold_its_calls_to_their_caps(
+        self, settled: Settled, acme: Customer, double: ProviderDouble, asynchronous: bool
+    ) -> None:
+        config = {"configurable": {"thread_id": "a-thread"}, "metadata": {"noburn_customer": acme.name}}
+        made = with_run(graph(double, asynchronous=asynchronous), steps=1, customer=acme.name)
+        for _ in range(2):
+            run(made, config, asynchronous=asynchronous)
+        runs = acme.plane.get(f"/v1/runs?customer={acme.name}")["items"]
+        assert {one["run"] for one in settled(acme)} == {one["id"] for one in runs}
+        assert [one["state"] for one in runs] == ["ended", "ended"]
+        two = with_run(graph(double, asynchronous=asynchronous, nodes=2), steps=1)
+        with pytest.raises(BudgetExceededError) as refused:
+            run(two, config, asynchronous=asynchronous)
+        assert refused.value.reason in ("run_limit", "budget_busy")

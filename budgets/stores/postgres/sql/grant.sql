@@ -11,7 +11,7 @@ BEGIN
             AND l.placed_month >= date_trunc('month', p_from AT TIME ZONE 'UTC')::date
             AND l.placed_at >= p_from AND (p_until IS NULL OR l.placed_at < p_until)
             AND (p_after IS NULL OR l.position >= p_after) AND (p_before IS NULL OR l.position < p_before)
-            AND (p_besides IS NULL OR p_besides <> ALL (l.counters))
+            AND (p_besides IS NULL OR p_besides <> ALL (l.counters)) AND (b.plan IS NULL OR l.plan = b.plan)
             AND CASE b.scope
                 WHEN 'tenant' THEN true
                 WHEN 'project' THEN l.project = p_subject
@@ -62,7 +62,7 @@ BEGIN
         AND (u.grain = v_days AND u.bucket >= v_day AND u.bucket < v_last_day
             OR u.grain = v_hours AND (u.bucket >= v_hour AND u.bucket < v_day OR u.bucket >= v_last_day AND u.bucket < v_last_hour))
         AND (b.scope <> 'customer' OR u.customer = p_subject) AND (b.scope <> 'user' OR u.end_user = p_subject)
-        AND (b.scope <> 'tag' OR u.tag = b.tag AND u.value = p_subject)
+        AND (b.scope <> 'tag' OR u.tag = b.tag AND u.value = p_subject) AND (b.plan IS NULL OR u.plan = b.plan)
         AND CASE b.scope
             WHEN 'project' THEN u.project = p_subject
             WHEN 'plan' THEN u.plan = p_subject

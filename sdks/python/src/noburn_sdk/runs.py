@@ -145,9 +145,7 @@ def started(reply: Reply) -> RunState:
     value = _answers._ok(reply)
     if value.get("decision") == "deny":
         raise BudgetExceededError(
-            Denied(
-                reason=str(value.get("reason", "")), detail=_answers._text(value.get("detail")), raw=value
-            )
+            Denied(reason=str(value.get("reason", "")), detail=_answers._text(value.get("detail")), raw=value)
         )
     return _state(value)
 
