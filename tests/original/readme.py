@@ -1,7 +1,7 @@
 """The original client, installed under its own name: runs what its package shows, and prints what came of it.
 
-Its README's examples are taken from the installed package's metadata. One line of them is added to: the client is told
-where this noburn is.
+Its README's examples are taken from the installed package's metadata. One place of them is added to: the client is told
+where this noburn is, and to wait longer than two seconds, since it lets calls through where a busy machine is late.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 README = importlib.metadata.metadata("noburn").get_payload()
 EXAMPLES: list[str] = re.findall(r"^```python\n(.*?)^```", str(README), re.MULTILINE | re.DOTALL)
+ADDED = '\n    base_url=os.environ["NOBURN_BASE_URL"],\n    timeout=60.0,'
 HERE = 'project_id=os.environ["NOBURN_PROJECT_ID"],'
 
 
@@ -37,7 +38,7 @@ def main() -> None:
     def run(name: str, word: str, *results: str) -> None:
         code = example(word)
         if HERE in code:
-            code = code.replace(HERE, f'{HERE}\n    base_url=os.environ["NOBURN_BASE_URL"],')
+            code = code.replace(HERE, f"{HERE}{ADDED}")
         exec(compile(code, f"README: {name}", "exec"), names)
         names["guard"].flush(timeout=60)
         told[name] = {result: shown(names.get(result)) for result in results}

@@ -172,12 +172,6 @@ class TestBadInput:
 
 
 class TestWhoAsks:
-    @pytest.mark.parametrize("path", ["/api/v1/check", "/api/v1/events"])
-    @pytest.mark.parametrize("secret", ["", "sk-nb-1", "nb_live_" + "x" * 38])
-    def test_without_a_key_of_ours_is_401(self, alice: Account, path: str, secret: str) -> None:
-        answer = alice.world.run(posting(alice, path, {}, secret=secret))
-        assert (answer.status, answer.kind) == (401, "unauthorized")
-
     def test_with_a_revoked_key_is_401(self, alice: Account) -> None:
         from datetime import UTC, datetime
 
@@ -188,16 +182,6 @@ class TestWhoAsks:
         body = {"project_id": "default", "model": "gpt-4o"}
         answer = alice.world.run(posting(alice, "/api/v1/check", body, secret=other.secret))
         assert (answer.status, answer.kind) == (401, "unauthorized")
-
-    def test_for_a_project_that_is_not_theirs_is_403(self, alice: Account) -> None:
-        charlie = alice.world.account("charlie")
-        from noburn.kit import ids
-        from tenants.models import Project
-
-        (project,) = Project.objects.filter(tenant_id=charlie.tenant_id)
-        for name in ("nowhere", ids.encode("prj", project.pk)):
-            for answer in (check(alice, project_id=name), tell(alice, project_id=name)):
-                assert (answer.status, answer.kind) == (403, "forbidden-scope"), answer
 
     def test_with_another_method_is_405(self, alice: Account) -> None:
         answer = alice.world.request("GET", "/api/v1/check", secret=alice.secret)
