@@ -81,3 +81,22 @@ class TestReadme:
         (paid,) = ReportedPayment.objects.filter(tenant_id=plane.account.tenant_id)
         assert (paid.customer, paid.amount_nano, paid.external_id) == ("user_abc123", 49 * 10**9, "in_1")
         assert not plane.account.verify().differences
+
+
+class TestClient:
+    def test_is_held_to_budgets_by_twenty_threads_by_langchain_and_through_a_slow_network(
+        self, python: Path, plane: Plane, double: ProviderDouble, tmp_path: Path
+    ) -> None:
+        account = plane.account
+        for name, limit in (("crowd", "$1"), ("poor", "$0.000000001"), ("slow", "$1")):
+            account.budget(name, limit)
+        told = run(plane, python, "behaviour.py", double, tmp_path)
+        assert told == {"passed": 4, "refused": "user_budget_exceeded", "deliveries": 3}
+        assert double.ledger() == []
+        rows = account.world.sql(
+            "SELECT customer, kind, sum(cost_nano), count(*) FROM ledger_entries WHERE tenant_id = %s GROUP BY 1, 2",
+            account.tenant_id,
+        )
+        assert sorted(rows) == [("crowd", "settled", 10**9, 4), ("slow", "settled", 200_000_000, 1)]
+        assert account.remaining("slow") == 800_000_000
+        assert not account.verify().differences
