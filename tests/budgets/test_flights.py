@@ -14,11 +14,13 @@ class Work:
 
     def __init__(self) -> None:
         self.runs = 0
+        self.begun = asyncio.Event()
         self.go = asyncio.Event()
 
     async def __call__(self) -> int:
         self.runs += 1
         mine = self.runs
+        self.begun.set()
         await self.go.wait()
         return mine
 
@@ -38,8 +40,7 @@ class TestFlights:
             flights: Flights[str, int] = Flights()
             work = Work()
             early = asyncio.ensure_future(flights.share("a", work))
-            while not work.runs:
-                await asyncio.sleep(0)
+            await work.begun.wait()
             others = [asyncio.ensure_future(flights.share("a", work)) for _ in range(10)]
             await asyncio.sleep(0)
             work.go.set()
@@ -76,8 +77,7 @@ class TestFlights:
             flights: Flights[str, int] = Flights()
             work = Work()
             gone, stays = (asyncio.ensure_future(flights.share("a", work)) for _ in range(2))
-            while not work.runs:
-                await asyncio.sleep(0)
+            await work.begun.wait()
             gone.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await gone
