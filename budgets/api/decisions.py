@@ -86,6 +86,7 @@ EXAMPLE: dict[str, Any] = {
     },
     "shadow": [],
     "policy_version": 7,
+    "routing": None,
 }
 GAP = {
     "started_at": "2026-11-22T11:00:00Z",
@@ -113,6 +114,20 @@ class DecidingBudget(serializers.Serializer[Any]):
     room_requests = CountOf("requests", "room", allow_null=True)
 
 
+class Routing(serializers.Serializer[Any]):
+    """How a call came to its model, and what policies could look at."""
+
+    asked_model = serializers.CharField(allow_null=True, help_text="Null: the one that was decided about.")
+    policy = WireIdField(ids.POLICY, allow_null=True, help_text="Whose rule matched.")
+    rule = serializers.CharField(allow_null=True)
+    downgraded_by = WireIdField(
+        ids.BUDGET, allow_null=True, help_text="The budget that fell back to the model."
+    )
+    task = serializers.CharField(allow_null=True)
+    output = serializers.CharField(allow_null=True)
+    steps = serializers.IntegerField(allow_null=True)
+
+
 class DecisionOut(Representation):
     """One decision with what went into it. Texts that were not given are empty."""
 
@@ -129,7 +144,9 @@ class DecisionOut(Representation):
     plan = serializers.CharField()
     tags = serializers.DictField(child=serializers.CharField())
     provider = serializers.CharField()
-    model = serializers.CharField(help_text="As asked for.")
+    model = serializers.CharField(
+        help_text="Which was decided about; `routing` says if another one was asked for."
+    )
     price_id = serializers.CharField()
     input_tokens = serializers.IntegerField()
     cached_input_tokens = serializers.IntegerField(allow_null=True)
@@ -156,6 +173,9 @@ class DecisionOut(Representation):
         child=WireIdField(ids.BUDGET), help_text="Budgets that only warn and would have refused it."
     )
     policy_version = serializers.IntegerField()
+    routing = Routing(
+        allow_null=True, help_text="Null: as asked for, by no rule, without a word on the task."
+    )
 
 
 class DecisionPages(KeysetPages):
@@ -331,4 +351,19 @@ def _decision(row: Row) -> Row:
         "tools": json.loads(row["tools"] or "{}"),
         "budget": row if row["budget_id"] is not None else None,
         "shadow": row["shadow"] or [],
+        "routing": _routing(json.loads(row["routed"] or "{}")),
+    }
+
+
+def _routing(said: dict[str, Any]) -> dict[str, Any] | None:
+    if not said:
+        return None
+    return {
+        "asked_model": said.get("asked"),
+        "policy": UUID(said["policy"]) if "policy" in said else None,
+        "rule": said.get("rule"),
+        "downgraded_by": UUID(said["budget"]) if "budget" in said else None,
+        "task": said.get("task"),
+        "output": said.get("output"),
+        "steps": said.get("steps"),
     }

@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -24,6 +24,18 @@ from budgets.gateway.config import GatewayConfig
 from budgets.gateway.decisions import record
 from budgets.gateway.preflight import allow_answer, call_of, deny_answer, price, refusal, unpriced
 from budgets.gateway.request import Receive, Request, Scope, read_body
+from budgets.gateway.routing import (
+    BLOCKED,
+    Choice,
+    Tried,
+    Tries,
+    blocked_answer,
+    choose,
+    downgrade_of,
+    model_of,
+    other_model,
+    routed,
+)
 from budgets.gateway.settle import Settlements
 from budgets.gateway.wire import Extend, Preflight, ignored, read
 from budgets.services.dataplane import CountersUnavailable, DataPlane, StorageUnavailable
@@ -35,6 +47,7 @@ from budgets.services.holds import (
     IdempotencyConflict,
     Placed,
     Refused,
+    Standing,
     TooManySubjects,
 )
 from budgets.services.resolutions import Overloaded
@@ -233,9 +246,17 @@ class GatewayApp:
         raise CountersUnavailable("the tenant's prices did not come to rest; try again")
 
     async def _decide(self, request: Request, snapshot: Snapshot, key: KeyRecord) -> Answer:
-        idempotency_key = request.idempotency_key
         wanted, unknown = read(request.body, Preflight)
-        warnings = ignored(unknown)
+        tries = Tries(wanted, ignored(unknown))
+        for attempt in tries:
+            tries.came(await self._try(request, snapshot, key, attempt, tries))
+        return _json(tries.answer)
+
+    async def _try(
+        self, request: Request, snapshot: Snapshot, key: KeyRecord, wanted: Preflight, tries: Tries
+    ) -> Tried:
+        """One model of a request: priced, put to the rules, and to the budgets; logged if it is what is answered."""
+        idempotency_key, warnings = request.idempotency_key, tries.warnings
         now, book = datetime.now(UTC), self._plane.books.book
         if stands_in_the_way(snapshot, wanted, key):
             snapshot = await self._plane.snapshots.newest(snapshot.policy.tenant_id) or snapshot
@@ -245,11 +266,30 @@ class GatewayApp:
             snapshot = await self._plane.snapshots.newest(snapshot.policy.tenant_id) or snapshot
             priced = price(wanted, snapshot=snapshot, book=book, now=now)
         if priced is None:
-            self._log(wanted, snapshot, key, reason="price_unknown")
-            return _json(unpriced(wanted, book, now))
+            log_it = partial(self._log, wanted, snapshot, key, reason="price_unknown")
+            return Tried(unpriced(wanted, book, now), log_it)
         call, more = call_of(
             priced, body=request.body, idempotency_key=idempotency_key, snapshot=snapshot, key=key
         )
+        choice = None
+        if snapshot.policy.routing and not tries.downgrading:
+            choice = await choose(self._plane, priced, call, snapshot=snapshot, book=book, now=now)
+            if choice.blocked:
+                # No script will tell that these rules are old ones, so it is asked for.
+                newest = await self._plane.snapshots.newest(snapshot.policy.tenant_id) or snapshot
+                if newest.policy.routing != snapshot.policy.routing:
+                    raise Repriced(newest)
+                log_it = partial(
+                    self._log, wanted, snapshot, key, call, reason=BLOCKED, choice=choice, tries=tries
+                )
+                return Tried(blocked_answer(choice, wanted), log_it)
+            if choice.model != wanted.model:
+                wanted = other_model(wanted, choice.model, priced.provider)
+                priced = price(wanted, snapshot=snapshot, book=book, now=now) or priced
+                call, more = call_of(
+                    priced, body=request.body, idempotency_key=idempotency_key, snapshot=snapshot, key=key
+                )
+            more = more + choice.warnings()
         customer, started = call.attribution.customer, time.monotonic()
         try:
             answer = await self._plane.holds.place(
@@ -264,15 +304,26 @@ class GatewayApp:
         except IdempotencyConflict as error:
             raise ProblemError(problem("idempotency-conflict", detail=f"{error}.")) from error
         except Refusal as stop:
-            self._log(wanted, snapshot, key, call, started, reason=stop.reason)
-            return _json(refusal(stop.reason, str(stop)))
-        self._log(wanted, snapshot, key, call, started, answer)
+            log_it = partial(self._log, wanted, snapshot, key, call, started, reason=stop.reason)
+            return Tried(refusal(stop.reason, str(stop)), log_it, final=True)
+        log_it = partial(
+            self._log,
+            wanted,
+            snapshot,
+            key,
+            call,
+            started,
+            answer,
+            choice=choice,
+            tries=tries,
+            by=tries.downgraded_by,
+        )
         if isinstance(answer, Placed):
             self._plane.subjects.seen(snapshot.policy.tenant_id, customer, call.attribution.user)
-            return _json(allow_answer(answer, model=wanted.model, warnings=warnings + more))
-        return _json(
-            deny_answer(answer, priced, book=book, now=now, warnings=warnings, prices=snapshot.prices)
-        )
+            shown = allow_answer(answer, model=model_of(answer, wanted), warnings=warnings + more)
+            return Tried(tries.explained(shown, choice), log_it, final=True)
+        shown = deny_answer(answer, priced, book=book, now=now, warnings=warnings, prices=snapshot.prices)
+        return Tried(tries.explained(shown, choice), log_it, downgrade=downgrade_of(answer, wanted, priced))
 
     def _log(
         self,
@@ -283,6 +334,10 @@ class GatewayApp:
         started: float = 0.0,
         answer: Placed | Refused | None = None,
         reason: str | None = None,
+        *,
+        choice: Choice | None = None,
+        tries: Tries | None = None,
+        by: Standing | None = None,
     ) -> None:
         """Notes a decision; a dry run decides nothing, and a replay nothing new."""
         if wanted.dry_run or (type(answer) is Placed and answer.replayed):
@@ -300,6 +355,12 @@ class GatewayApp:
                     answer=answer,
                     reason=reason,
                     waited_ms=waited_ms,
+                    routed=routed(
+                        wanted,
+                        choice,
+                        asked=tries.wanted.model if tries is not None else wanted.model,
+                        downgraded_by=by,
+                    ),
                 )
             )
         except Exception:

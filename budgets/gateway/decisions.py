@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from budgets.domain.decisions import TAGS_MAX, TOOLS_MAX, Decision, bounded, fingerprint_of
+from budgets.domain.decisions import TAGS_MAX, TOOLS_MAX, Decision, Routed, bounded, fingerprint_of
 from budgets.domain.policy import Action, KeyRecord
 from budgets.gateway.wire import Preflight
 from budgets.services.decisions import now_us
@@ -22,6 +22,7 @@ def record(
     answer: Placed | Refused | None = None,
     reason: str | None = None,
     waited_ms: int = 0,
+    routed: Routed | None = None,
 ) -> Decision:
     """The record of one decision. `answer` is what the counters said; without one `reason` says why they were not asked,
     and without `call` the model has no price."""
@@ -86,6 +87,7 @@ def record(
         standing.remaining if standing is not None else None,
         room,
         shadow,
+        routed,
     )
 
 

@@ -15,6 +15,7 @@ from budgets.models.learned import LearnedEstimate
 from budgets.models.price_overrides import PriceOverride, PriceProposal, ProposalState
 from budgets.models.prices import PriceBookVersion, PriceImport, PriceModel, PriceProvider, PriceRow
 from budgets.models.reratings import Rerating, ReratingState
+from budgets.models.routing import RoutingPolicy
 
 __all__ = [
     "LIMIT_MAX",
@@ -36,5 +37,6 @@ __all__ = [
     "ProposalState",
     "Rerating",
     "ReratingState",
+    "RoutingPolicy",
     "WalletCharges",
 ]

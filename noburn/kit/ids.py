@@ -44,6 +44,7 @@ MEASUREMENT: Final = "msr"
 INVOICE: Final = "inv"
 CREDIT_NOTE: Final = "crn"
 PLAN_REPORT: Final = "plr"
+POLICY: Final = "pol"
 PREFIXES: Final = frozenset(
     {
         TENANT,
@@ -79,6 +80,7 @@ PREFIXES: Final = frozenset(
         INVOICE,
         CREDIT_NOTE,
         PLAN_REPORT,
+        POLICY,
     }
 )
 

@@ -30,7 +30,7 @@ OUTPUT_TOKENS = 162
 COST = Decimal("0.00996")
 BOUND = Decimal("0.00024") + 4_096 * Decimal("0.00006")
 """What a call holds that names no cap."""
-SECONDS = 240
+SECONDS = 600
 
 
 def many(url: str, headers: dict[str, str], count: int, **body: Any) -> list[httpx.Response]:

@@ -180,7 +180,7 @@ class TestConnections:
 
     def test_count_an_answer_that_comes_although_the_request_could_not_be_written(self) -> None:
         class Stream(httpcore.AsyncMockStream):
-            async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+            async def write(self, *_: Any, **__: Any) -> None:
                 raise httpcore.WriteError("closed")
 
         class Backend(httpcore.AsyncMockBackend):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from budgets.domain.policy import Scope, WindowKind
-from noburn.kit.ids import BODY_LENGTH, HOLD
+from noburn.kit.ids import BODY_LENGTH, BUDGET, HOLD, POLICY
 from noburn.kit.openapi import Schema, nullable, record, ref
 
 USD: Final = ref("Usd")
@@ -73,6 +73,16 @@ def _decisions() -> dict[str, Schema]:
         },
         "warnings": WARNINGS,
     }
+    chosen = {
+        "policy": record(
+            "The rule that decided about the call's model.",
+            {"id": _id(POLICY), "rule": TEXT, "action": TEXT, "asked_model": TEXT},
+        ),
+        "downgrade": record(
+            "The budget that refused the model asked for, and fell back to this one.",
+            {"budget": _id(BUDGET), "asked_model": TEXT},
+        ),
+    }
     estimate = {"estimate_usd": {**USD, "description": "The most that the call can cost."}}
     refused = {
         **estimate,
@@ -106,10 +116,12 @@ def _decisions() -> dict[str, Schema]:
                 "hold": record("What is held.", {"id": _id(HOLD), "amount_usd": USD, "expires_at": TIME}),
                 **allowed,
             },
+            chosen,
         ),
         "PreflightDryRun": record(
             "The call would be allowed; nothing is held, for the request was a dry run.",
             {"decision": _constant("allow"), **estimate, **allowed},
+            chosen,
         ),
         "PreflightDeny": _one_of(
             "The call must not be made.",
@@ -119,6 +131,7 @@ def _decisions() -> dict[str, Schema]:
                 "budget_busy": "BudgetBusy",
                 "price_unknown": "PolicyRefusal",
                 "customer_suspended": "PolicyRefusal",
+                "policy_blocked": "PolicyRefusal",
             },
         ),
         "BudgetExceeded": _refusal(
@@ -129,18 +142,21 @@ def _decisions() -> dict[str, Schema]:
                 "remedy": {
                     **TEXT,
                     "description": "What helps, where a wallet refuses: topping it up.",
-                }
+                },
+                **chosen,
             },
         ),
         "BudgetBusy": _refusal(
             _constant("budget_busy"),
             "The call would fit, but for holds in flight. `remaining_usd` is what is free now.",
             {**refused, "retry_after_ms": {**COUNT, "description": "When it is worth asking again."}},
+            chosen,
         ),
         "PolicyRefusal": _refusal(
-            {"type": "string", "enum": ["price_unknown", "customer_suspended"]},
-            "A refusal that no budget caused: the model has no price, or the customer or the tenant is suspended.",
+            {"type": "string", "enum": ["price_unknown", "customer_suspended", "policy_blocked"]},
+            "A refusal that no budget caused: no price, a customer or tenant that is suspended, or a rule that blocks.",
             {"detail": TEXT},
+            chosen,
         ),
     }
 
