@@ -133,7 +133,7 @@ def latencies(proxy: Running, double: ProviderDouble, base_url: str, key: str, c
 
 def throughput(proxy: Running, double: ProviderDouble, key: str, seconds: int) -> None:
     """As many calls as go through one process."""
-    for connections in (16, 64):
+    for connections in (16, 64, 256):
         bare = wrk(
             double.url,
             "chat.lua",

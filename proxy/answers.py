@@ -122,6 +122,8 @@ def of_held(held: HeldCall, *, asked_model: str, capped: bool) -> list[Header]:
     found = _of_budget(*_tightest(allowed.budgets))
     if held.model != asked_model:
         found.append(_header("model", held.model))
+    if allowed.rerouted is not None:
+        found.append(_header("policy", allowed.rerouted))
     if capped and allowed.max_output_tokens is not None:
         found.append(_header("max-output-tokens", str(allowed.max_output_tokens)))
     if allowed.amount_usd is not None:

@@ -173,7 +173,7 @@ def said_by(caller: Caller, headers: Mapping[str, str], body: Mapping[str, Any],
 
 def _odd(said: Attribution) -> dict[str, str]:
     errors = {}
-    for name in WHO:
+    for name in (*WHO, "task"):
         value = getattr(said, name)
         if value is not None and len(value) > NAME_LENGTH_MAX:
             errors[f"{HEADER_PREFIX}{name}"] = f"must be at most {NAME_LENGTH_MAX} characters"
@@ -197,7 +197,7 @@ def _check(grant: Grant, said: Attribution, asked: Mapping[str, Any]) -> None:
     beyond = [name for name in asked if name not in grant.may and asked[name] != getattr(grant, name, None)]
     if said.provider is not None:
         beyond.append("provider")
-    for name in (*WHO, "cost_usd", "max_input_tokens", "max_output_tokens"):
+    for name in (*WHO, "task", "cost_usd", "max_input_tokens", "max_output_tokens"):
         value = getattr(said, name)
         if value is not None and name not in grant.may and value != getattr(grant.fixed, name):
             beyond.append(name)

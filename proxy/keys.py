@@ -18,11 +18,11 @@ PREFIX = "nb_proxy_"
 HASH = re.compile(r"sha256:[0-9a-f]{64}")
 
 WHO = ("customer", "user", "run", "project", "plan")
-SAID = (*WHO, "tags", "cost_usd", "max_input_tokens", "max_output_tokens")
+SAID = (*WHO, "task", "tags", "cost_usd", "max_input_tokens", "max_output_tokens")
 """What a call may say by headers and metadata. Never the provider: its name decides the price."""
 ASKED = ("fit", "cut", "wait_ms")
 MAY = (*SAID, *ASKED)
-MAY_USUALLY = ("run", "tags", "max_output_tokens", *ASKED)
+MAY_USUALLY = ("run", "task", "tags", "max_output_tokens", *ASKED)
 """What narrows a call, or only names a part of it."""
 
 

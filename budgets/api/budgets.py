@@ -46,6 +46,7 @@ EXAMPLE: Final = {
     "time_zone": None,
     "limit_usd": "10",
     "action": "block",
+    "downgrade_model": None,
     "estimate": "ceiling",
     "on_expiry": "presume",
     "on_epoch_close": "strict",
@@ -68,6 +69,12 @@ SCOPES, METRICS, WINDOWS, ACTIONS = list(BUDGET_SCOPES), list(BUDGET_METRICS), l
 
 def _choice(choices: Any, **options: Any) -> serializers.ChoiceField:
     return serializers.ChoiceField(choices=[str(choice) for choice in choices], **options)
+
+
+def _downgrade_model() -> serializers.CharField:
+    return serializers.CharField(
+        max_length=200, required=False, help_text="What calls are tried with that do not fit: of `downgrade`."
+    )
 
 
 def _thresholds(**options: Any) -> serializers.ListField:
@@ -97,7 +104,11 @@ class BudgetOut(Representation):
     limit_tokens = CountOf("tokens", "limit", help_text="Of budgets that count tokens.")
     limit_requests = CountOf("requests", "limit", help_text="Of budgets that count requests.")
     action = _choice(
-        ACTIONS, help_text="`block` refuses what does not fit; `warn` records that it would have."
+        ACTIONS,
+        help_text="`block` refuses what does not fit; `warn` records it; `downgrade` tries a cheaper model.",
+    )
+    downgrade_model = serializers.CharField(
+        allow_null=True, help_text="The model that `downgrade` tries instead."
     )
     estimate = _choice(Estimate.values)
     on_expiry = _choice(OnExpiry.values)
@@ -134,6 +145,7 @@ class BudgetIn(Strict):
     limit_tokens = count_in()
     limit_requests = count_in()
     action = _choice(ACTIONS, required=False)
+    downgrade_model = _downgrade_model()
     estimate = _choice(Estimate.values, required=False)
     on_expiry = _choice(OnExpiry.values, required=False)
     on_epoch_close = _choice(OnEpochClose.values, required=False)
@@ -158,6 +170,7 @@ class BudgetChangesIn(Strict):
     limit_tokens = count_in()
     limit_requests = count_in()
     action = _choice(ACTIONS, required=False)
+    downgrade_model = _downgrade_model()
     estimate = _choice(Estimate.values, required=False)
     on_expiry = _choice(OnExpiry.values, required=False)
     on_epoch_close = _choice(OnEpochClose.values, required=False)

@@ -88,6 +88,7 @@ EXAMPLE: dict[str, Any] = {
     "guard": None,
     "guards_observed": [],
     "policy_version": 7,
+    "routing": None,
 }
 GAP = {
     "started_at": "2026-11-22T11:00:00Z",
@@ -115,6 +116,20 @@ class DecidingBudget(serializers.Serializer[Any]):
     room_requests = CountOf("requests", "room", allow_null=True)
 
 
+class Routing(serializers.Serializer[Any]):
+    """How a call came to its model, and what policies could look at."""
+
+    asked_model = serializers.CharField(allow_null=True, help_text="Null: the one that was decided about.")
+    policy = WireIdField(ids.POLICY, allow_null=True, help_text="Whose rule matched.")
+    rule = serializers.CharField(allow_null=True)
+    downgraded_by = WireIdField(
+        ids.BUDGET, allow_null=True, help_text="The budget that fell back to the model."
+    )
+    task = serializers.CharField(allow_null=True)
+    output = serializers.CharField(allow_null=True)
+    steps = serializers.IntegerField(allow_null=True)
+
+
 class DecisionOut(Representation):
     """One decision with what went into it. Texts that were not given are empty."""
 
@@ -131,7 +146,9 @@ class DecisionOut(Representation):
     plan = serializers.CharField()
     tags = serializers.DictField(child=serializers.CharField())
     provider = serializers.CharField()
-    model = serializers.CharField(help_text="As asked for.")
+    model = serializers.CharField(
+        help_text="Which was decided about; `routing` says if another one was asked for."
+    )
     price_id = serializers.CharField()
     input_tokens = serializers.IntegerField()
     cached_input_tokens = serializers.IntegerField(allow_null=True)
@@ -162,6 +179,9 @@ class DecisionOut(Representation):
         child=WireIdField(ids.GUARD), help_text="Guards that only observe and would have stopped it."
     )
     policy_version = serializers.IntegerField()
+    routing = Routing(
+        allow_null=True, help_text="Null: as asked for, by no rule, without a word on the task."
+    )
 
 
 class DecisionPages(KeysetPages):
@@ -340,4 +360,19 @@ def _decision(row: Row) -> Row:
         "budget": row if row["budget_id"] is not None else None,
         "shadow": row["shadow"] or [],
         "guards_observed": row["guards_observed"] or [],
+        "routing": _routing(json.loads(row["routed"] or "{}")),
+    }
+
+
+def _routing(said: dict[str, Any]) -> dict[str, Any] | None:
+    if not said:
+        return None
+    return {
+        "asked_model": said.get("asked"),
+        "policy": UUID(said["policy"]) if "policy" in said else None,
+        "rule": said.get("rule"),
+        "downgraded_by": UUID(said["budget"]) if "budget" in said else None,
+        "task": said.get("task"),
+        "output": said.get("output"),
+        "steps": said.get("steps"),
     }

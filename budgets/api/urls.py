@@ -14,6 +14,7 @@ from budgets.api.increases import Increases
 from budgets.api.learned import BudgetExposure, LearnedEstimates
 from budgets.api.ledger import Ledger
 from budgets.api.overrides import Overrides
+from budgets.api.policies import Policies
 from budgets.api.price_overrides import PriceOverrides
 from budgets.api.reratings import Reratings
 from budgets.api.runs import OneRun, Runs
@@ -21,6 +22,7 @@ from budgets.api.usage import Usage
 
 router = SimpleRouter(trailing_slash=False)
 router.register("budgets", Budgets, basename="budget")
+router.register("policies", Policies, basename="policy")
 router.register("price-overrides", PriceOverrides, basename="price-override")
 router.register("guards", Guards, basename="guard")
 router.register("reratings", Reratings, basename="rerating")

@@ -8,7 +8,7 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Final
 
-from budgets.domain.policy import EACH, Metric, Scope, WindowKind
+from budgets.domain.policy import EACH, Action, Metric, Scope, WindowKind
 from noburn.kit.money import NANO, BadAmount, from_usd, to_usd
 from noburn.kit.problems import FieldError
 
@@ -87,6 +87,15 @@ def choice_errors(field: str, value: str | None, choices: Iterable[str]) -> list
     if value is None or value in known:
         return []
     return [FieldError(field, f"must be one of {', '.join(known)}")]
+
+
+def downgrade_errors(action: str, model: str | None) -> list[FieldError]:
+    """Returns what is wrong with the model that a budget downgrades to."""
+    if (action == Action.DOWNGRADE) != (model is not None):
+        return [FieldError("downgrade_model", "belongs to the action downgrade, which needs it")]
+    if model is not None and (not 1 <= len(model) <= 200 or not model.isprintable()):
+        return [FieldError("downgrade_model", "must be 1 to 200 printable characters")]
+    return []
 
 
 def reason_errors(reason: str) -> list[FieldError]:

@@ -31,8 +31,26 @@ REASONS: Final = (
     "velocity",
     "customer_suspended",
     "plan_limit",
+    "policy_blocked",
 )
 """Why a call can be refused, as on the wire."""
+
+
+class Routed(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """How a call came to its model, and what policies may look at that nothing else of the record says.
+
+    `asked`: the model of the request, where another one was decided about. `policy` and `rule` decided, or `budget`
+    downgraded. `used_ppm`: the used share of the tightest budget, where a rule asked for it.
+    """
+
+    asked: str | None = None
+    policy: UUID | None = None
+    rule: str | None = None
+    budget: UUID | None = None
+    task: str | None = None
+    output: str | None = None
+    steps: int | None = None
+    used_ppm: int | None = None
 
 
 class Decision(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -86,6 +104,7 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     shadow: tuple[UUID, ...] | None = None
     guard_id: UUID | None = None
     guards_observed: tuple[UUID, ...] | None = None
+    routed: Routed | None = None
 
 
 class Whose(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 
 from budgets.domain.charging import ChargeRules
+from budgets.domain.routing import RoutingPolicy
 
 
 class Scope(StrEnum):
@@ -53,10 +54,14 @@ BUDGET_METRICS = (Metric.USD, Metric.TOKENS, Metric.REQUESTS)
 
 
 class Action(StrEnum):
-    """What happens to a call that does not fit: `warn` lets it through and records it."""
+    """What happens to a call that does not fit: `warn` lets it through and records it, `downgrade` tries a cheaper model.
+
+    To counters a downgrading budget is a blocking one: what follows a refusal is decided outside of them.
+    """
 
     BLOCK = "block"
     WARN = "warn"
+    DOWNGRADE = "downgrade"
 
 
 class WindowKind(StrEnum):
@@ -93,7 +98,8 @@ class BudgetRule(msgspec.Struct, frozen=True, array_like=True):
     `subject` is EACH for a template, else the one subject; a tag's subject is `name=value` and a tag template
     names its tag in `tag`. `time_zone` None: the tenant's. Two soft modes: with `release_on_expiry` an expired hold
     gives its amount back, with `learned` a hold is what calls were seen to use. `version` rises with every edit: a
-    counter loaded under an older one is refreshed.
+    counter loaded under an older one is refreshed. `downgrade_to`: the model that a call is tried with which this
+    budget refuses; `action` is then BLOCK.
     """
 
     budget_id: UUID
@@ -113,6 +119,7 @@ class BudgetRule(msgspec.Struct, frozen=True, array_like=True):
     """A quota: only calls of this plan of the tenant's count."""
     upgrade_to: str | None = None
     """The plan that a refusal by a quota suggests."""
+    downgrade_to: str = ""
 
 
 class PriceOverrideRule(msgspec.Struct, frozen=True, array_like=True):
@@ -227,6 +234,8 @@ class Policy(msgspec.Struct, frozen=True, array_like=True):
     guards: tuple[GuardRule, ...] = ()
     project_ids: tuple[UUID, ...] = ()
     """The ids of `projects`, in their order; none in a policy that was compiled by an earlier release."""
+    routing: tuple[RoutingPolicy, ...] = ()
+    """The tenant's policies in the order in which they are gone through."""
 
 
 encode = msgspec.msgpack.Encoder().encode

@@ -19,10 +19,10 @@ class Refusal(Exception):
 
 
 class Repriced(Exception):
-    """The tenant's own prices changed since a call was priced; `snapshot` has the newer ones."""
+    """The tenant's own prices or policies changed since a call was priced; `snapshot` has the newer ones."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        super().__init__("the tenant's prices changed")
+        super().__init__("the tenant's prices or policies changed")
         self.snapshot = snapshot
 
 
@@ -40,7 +40,10 @@ def stands_in_the_way(snapshot: Snapshot, wanted: Preflight, key: KeyRecord) -> 
 
 def admit(current: Snapshot, key: KeyRecord, customer: str, priced_under: Snapshot, now: datetime) -> None:
     """Checks what an edit may have changed since the request came in: the script fences the version it was read under."""
-    if current is not priced_under and current.policy.price_overrides != priced_under.policy.price_overrides:
+    if current is not priced_under and (
+        current.policy.price_overrides != priced_under.policy.price_overrides
+        or current.policy.routing != priced_under.policy.routing
+    ):
         raise Repriced(current)
     record = current.keys.get(key.digest)
     if record is None or record.revoked_at is not None:

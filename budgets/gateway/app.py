@@ -29,6 +29,18 @@ from budgets.gateway.original.routes import OriginalClient
 from budgets.gateway.preflight import allow_answer, call_of, deny_answer, price, refusal, unpriced
 from budgets.gateway.request import Receive, Request, Scope, read_body
 from budgets.gateway.runs import RUNS_PATH, close_run, closing_of, handles_run, start_run
+from budgets.gateway.routing import (
+    BLOCKED,
+    Choice,
+    Tried,
+    Tries,
+    blocked_answer,
+    choose,
+    downgrade_of,
+    model_of,
+    other_model,
+    routed,
+)
 from budgets.gateway.settle import Settlements
 from budgets.gateway.wire import Extend, Preflight, ignored, read
 from budgets.services.dataplane import CountersUnavailable, DataPlane, StorageUnavailable
@@ -41,6 +53,7 @@ from budgets.services.holds import (
     IdempotencyConflict,
     Placed,
     Refused,
+    Standing,
     TooManySubjects,
 )
 from budgets.services.resolutions import Overloaded
@@ -293,9 +306,17 @@ class GatewayApp:
         )
 
     async def _decide(self, request: Request, snapshot: Snapshot, key: KeyRecord) -> Answer:
-        idempotency_key = request.idempotency_key
         wanted, unknown = read(request.body, Preflight)
-        warnings = ignored(unknown)
+        tries = Tries(wanted, ignored(unknown))
+        for attempt in tries:
+            tries.came(await self._try(request, snapshot, key, attempt, tries))
+        return _json(tries.answer)
+
+    async def _try(
+        self, request: Request, snapshot: Snapshot, key: KeyRecord, wanted: Preflight, tries: Tries
+    ) -> Tried:
+        """One model of a request: priced, put to the rules, and to the budgets; logged if it is what is answered."""
+        idempotency_key, warnings = request.idempotency_key, tries.warnings
         now, book = datetime.now(UTC), self._plane.books.book
         if stands_in_the_way(snapshot, wanted, key):
             snapshot = await self._plane.snapshots.newest(snapshot.policy.tenant_id) or snapshot
@@ -305,11 +326,30 @@ class GatewayApp:
             snapshot = await self._plane.snapshots.newest(snapshot.policy.tenant_id) or snapshot
             priced = price(wanted, snapshot=snapshot, book=book, now=now)
         if priced is None:
-            self._log(wanted, snapshot, key, reason="price_unknown")
-            return _json(unpriced(wanted, book, now))
+            log_it = partial(self._log, wanted, snapshot, key, reason="price_unknown")
+            return Tried(unpriced(wanted, book, now), log_it)
         call, more = call_of(
             priced, body=request.body, idempotency_key=idempotency_key, snapshot=snapshot, key=key
         )
+        choice = None
+        if snapshot.policy.routing and not tries.downgrading:
+            choice = await choose(self._plane, priced, call, snapshot=snapshot, book=book, now=now)
+            if choice.blocked:
+                # No script will tell that these rules are old ones, so it is asked for.
+                newest = await self._plane.snapshots.newest(snapshot.policy.tenant_id) or snapshot
+                if newest.policy.routing != snapshot.policy.routing:
+                    raise Repriced(newest)
+                log_it = partial(
+                    self._log, wanted, snapshot, key, call, reason=BLOCKED, choice=choice, tries=tries
+                )
+                return Tried(blocked_answer(choice, wanted), log_it)
+            if choice.model != wanted.model:
+                wanted = other_model(wanted, choice.model, priced.provider)
+                priced = price(wanted, snapshot=snapshot, book=book, now=now) or priced
+                call, more = call_of(
+                    priced, body=request.body, idempotency_key=idempotency_key, snapshot=snapshot, key=key
+                )
+            more = more + choice.warnings()
         customer, started = call.attribution.customer, time.monotonic()
         try:
             answer = await self._plane.holds.place(
@@ -324,18 +364,32 @@ class GatewayApp:
         except IdempotencyConflict as error:
             raise ProblemError(problem("idempotency-conflict", detail=f"{error}.")) from error
         except Refusal as stop:
-            self._log(wanted, snapshot, key, call, started, reason=stop.reason)
-            return _json(refusal(stop.reason, str(stop)))
+            log_it = partial(self._log, wanted, snapshot, key, call, started, reason=stop.reason)
+            return Tried(refusal(stop.reason, str(stop)), log_it, final=True)
         except Stopped as stop:
-            self._log(wanted, snapshot, key, call, started, reason=stop.reason, trips=stop.trips)
-            return _json(refusal(stop.reason, str(stop), {**stop.fields, "warnings": warnings + more}))
-        self._log(wanted, snapshot, key, call, started, answer)
+            log_it = partial(
+                self._log, wanted, snapshot, key, call, started, reason=stop.reason, trips=stop.trips
+            )
+            fields = {**stop.fields, "warnings": warnings + more}
+            return Tried(refusal(stop.reason, str(stop), fields), log_it, final=True)
+        log_it = partial(
+            self._log,
+            wanted,
+            snapshot,
+            key,
+            call,
+            started,
+            answer,
+            choice=choice,
+            tries=tries,
+            by=tries.downgraded_by,
+        )
         if isinstance(answer, Placed):
             self._plane.subjects.seen(snapshot.policy.tenant_id, customer, call.attribution.user)
-            return _json(allow_answer(answer, model=wanted.model, warnings=warnings + more))
-        return _json(
-            deny_answer(answer, priced, book=book, now=now, warnings=warnings, prices=snapshot.prices)
-        )
+            shown = allow_answer(answer, model=model_of(answer, wanted), warnings=warnings + more)
+            return Tried(tries.explained(shown, choice), log_it, final=True)
+        shown = deny_answer(answer, priced, book=book, now=now, warnings=warnings, prices=snapshot.prices)
+        return Tried(tries.explained(shown, choice), log_it, downgrade=downgrade_of(answer, wanted, priced))
 
     def _log(
         self,
@@ -347,6 +401,9 @@ class GatewayApp:
         answer: Placed | Refused | None = None,
         reason: str | None = None,
         trips: tuple[Trip, ...] = (),
+        choice: Choice | None = None,
+        tries: Tries | None = None,
+        by: Standing | None = None,
     ) -> None:
         """Notes a decision; a dry run decides nothing, and a replay nothing new."""
         if wanted.dry_run or (type(answer) is Placed and answer.replayed):
@@ -365,6 +422,12 @@ class GatewayApp:
                     reason=reason,
                     waited_ms=waited_ms,
                     trips=trips,
+                    routed=routed(
+                        wanted,
+                        choice,
+                        asked=tries.wanted.model if tries is not None else wanted.model,
+                        downgraded_by=by,
+                    ),
                 )
             )
         except Exception:

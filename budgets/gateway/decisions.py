@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from budgets.domain.decisions import TAGS_MAX, TOOLS_MAX, Decision, bounded, fingerprint_of
+from budgets.domain.decisions import TAGS_MAX, TOOLS_MAX, Decision, Routed, bounded, fingerprint_of
 from budgets.domain.guards import Trip
 from budgets.domain.policy import Action, KeyRecord
 from budgets.gateway.preflight import reason_of
@@ -25,6 +25,7 @@ def record(
     reason: str | None = None,
     waited_ms: int = 0,
     trips: tuple[Trip, ...] = (),
+    routed: Routed | None = None,
 ) -> Decision:
     """The record of one decision. `answer` is what the counters said; without one `reason` says why they were not asked,
     and without `call` the model has no price."""
@@ -92,6 +93,7 @@ def record(
         shadow,
         next((trip.rule.guard_id for trip in trips if trip.rule.enforce), None) if trips else None,
         tuple(trip.rule.guard_id for trip in trips if not trip.rule.enforce) or None if trips else None,
+        routed,
     )
 
 

@@ -23,6 +23,7 @@ Amount = Annotated[str, Meta(max_length=32)]
 TAGS_MAX: Final = 10
 TTL_SECONDS_DEFAULT: Final = 120
 BATCH_MAX: Final = 1000
+MODELS_MAX: Final = 8
 
 
 class Subject(msgspec.Struct, frozen=True):
@@ -36,7 +37,11 @@ class Subject(msgspec.Struct, frozen=True):
 
 
 class Preflight(msgspec.Struct, frozen=True):
-    """POST /v1/preflight. `cost_usd` is a caller's own estimate, for tools and models without a price."""
+    """POST /v1/preflight. `cost_usd` is a caller's own estimate, for tools and models without a price.
+
+    `models` are tried in order after `model`, which may be left out then. `task`, `output` (what it is to write) and
+    `steps` (messages that it goes through) are for rules of policies.
+    """
 
     model: Name
     input_tokens: Count = 0
@@ -56,6 +61,10 @@ class Preflight(msgspec.Struct, frozen=True):
     cost_usd: Amount | None = None
     fit: bool = False
     wait_ms: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    models: Annotated[tuple[Name, ...], Meta(max_length=MODELS_MAX)] = ()
+    task: Label | None = None
+    output: Annotated[str, Meta(pattern="^(text|json|schema)$")] | None = None
+    steps: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
 
 
 class Settle(msgspec.Struct, frozen=True):
@@ -126,6 +135,8 @@ def read_object(raw: Any, shape: type[T]) -> tuple[T, tuple[str, ...]]:
     if type(raw) is not dict:
         raise ProblemError(problem("invalid-request", detail="The body must be a JSON object."))
     known = _known_fields(shape)
+    if shape is Preflight and "model" not in raw and type(models := raw.get("models")) is list and models:
+        raw = {**raw, "model": models[0]}
     unknown = tuple(sorted(raw.keys() - known)[:20]) if raw.keys() - known else ()
     if type(subject := raw.get("subject")) is dict and subject.keys() - _SUBJECT:
         unknown += tuple(f"subject.{name}" for name in sorted(subject.keys() - _SUBJECT)[:20])

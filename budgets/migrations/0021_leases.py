@@ -39,7 +39,7 @@ def read(name: str) -> migrations.RunSQL:
 
 class Migration(migrations.Migration):
     atomic = False
-    dependencies = [("budgets", "0017_wallets")]
+    dependencies = [("budgets", "0019_policies")]
     operations = [
         locked(COLUMNS),
         locked(CONSTRAINTS),

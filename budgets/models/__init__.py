@@ -16,6 +16,7 @@ from budgets.models.learned import LearnedEstimate
 from budgets.models.price_overrides import PriceOverride, PriceProposal, ProposalState
 from budgets.models.prices import PriceBookVersion, PriceImport, PriceModel, PriceProvider, PriceRow
 from budgets.models.reratings import Rerating, ReratingState
+from budgets.models.routing import RoutingPolicy
 from budgets.models.runs import Run
 
 __all__ = [
@@ -40,5 +41,6 @@ __all__ = [
     "Rerating",
     "ReratingState",
     "Run",
+    "RoutingPolicy",
     "WalletCharges",
 ]

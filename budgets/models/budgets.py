@@ -69,6 +69,7 @@ class Budget(TenantOwned):
     action = models.CharField(
         max_length=16, choices=[(a.value, a.value) for a in Action], default=Action.BLOCK.value
     )
+    downgrade_model = models.CharField(max_length=200, null=True, blank=True)
     estimate = models.CharField(max_length=16, choices=Estimate, default=Estimate.CEILING)
     on_expiry = models.CharField(max_length=16, choices=OnExpiry, default=OnExpiry.PRESUME)
     on_epoch_close = models.CharField(max_length=16, choices=OnEpochClose, default=OnEpochClose.STRICT)
@@ -97,6 +98,11 @@ class Budget(TenantOwned):
             ),
             models.CheckConstraint(
                 condition=models.Q(action__in=[a.value for a in Action]), name="budgets_budget_action"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(action="downgrade", downgrade_model__gt="")
+                | ~models.Q(action="downgrade") & models.Q(downgrade_model__isnull=True),
+                name="budgets_budget_downgrade",
             ),
             models.CheckConstraint(
                 condition=models.Q(estimate__in=Estimate.values), name="budgets_budget_estimate"

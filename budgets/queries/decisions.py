@@ -15,7 +15,7 @@ _COLUMNS = """d.id, d.decided_at, d.reason, d.hold_id, d.api_key, d.policy_versi
     d.run, d.plan, d.tags, d.provider, d.model, d.price_id, d.input_tokens, d.cached_input_tokens, d.cap_asked, d.cap,
     d.n, d.images, d.audio, d.tools, d.service_tier, d.fingerprint, d.estimate_nano, d.own_nano, d.fit, d.wait_ms,
     d.waited_ms, d.ttl_seconds, d.budget_id, d.subject, d.metric, d.limit_amount, d.remaining, d.room, d.shadow,
-    d.guard_id, d.guards_observed"""
+    d.guard_id, d.guards_observed, d.routed"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,6 +17,7 @@ from budgets.domain.budget_rules import (
     BUDGETS_MAX,
     DEFAULT_THRESHOLDS,
     choice_errors,
+    downgrade_errors,
     limit_field,
     name_errors,
     parse_limit,
@@ -68,6 +69,7 @@ class NewBudget:
     anchor_day: int | None = None
     time_zone: str | None = None
     action: str = Action.BLOCK.value
+    downgrade_model: str | None = None
     estimate: str = Estimate.CEILING.value
     on_expiry: str = OnExpiry.PRESUME.value
     on_epoch_close: str = OnEpochClose.STRICT.value
@@ -86,6 +88,7 @@ class NewBudget:
             *window_errors(self.scope, self.window, self.anchor_day),
             *thresholds_errors(self.thresholds),
             *quota_errors(self.scope, self.plan, self.upgrade_to),
+            *downgrade_errors(self.action, self.downgrade_model),
         ]
         if self.name:
             errors += name_errors(self.name)
@@ -105,6 +108,7 @@ class BudgetChanges:
     limit: Limit | None = None
     name: str | None = None
     action: str | None = None
+    downgrade_model: str | None = None
     estimate: str | None = None
     on_expiry: str | None = None
     on_epoch_close: str | None = None
@@ -122,6 +126,12 @@ class BudgetChanges:
             errors += limit_errors(metric, self.limit)
         return errors
 
+    def downgrade_errors(self, budget: Budget) -> list[FieldError]:
+        """Returns what would be wrong with the model that the budget downgrades to."""
+        action = self.action or budget.action
+        kept = budget.downgrade_model if action == Action.DOWNGRADE else None
+        return downgrade_errors(action, self.downgrade_model or kept)
+
     def apply(self, budget: Budget) -> None:
         """Writes the changes, which have no errors, into a budget that the caller saves."""
         for field in dataclass_fields(self):
@@ -130,6 +140,8 @@ class BudgetChanges:
                 continue
             if field.name == "limit":
                 value = parse_limit(budget.metric, value)
+            if field.name == "action" and value != Action.DOWNGRADE:
+                budget.downgrade_model = None
             setattr(budget, field.name, list(value) if field.name == "thresholds" else value)
 
 
@@ -160,7 +172,7 @@ def edit_budget(
     with transaction.atomic():
         lock_tenant(tenant_id=tenant_id)
         budget = find_budget(tenant_id, budget_id)
-        errors = changes.errors(budget.metric)
+        errors = [*changes.errors(budget.metric), *changes.downgrade_errors(budget)]
         if changes.upgrade_to is not None:
             errors += quota_errors(budget.scope, budget.plan, changes.upgrade_to)
         if errors:
@@ -302,6 +314,7 @@ def built(tenant_id: UUID, budget: NewBudget, now: datetime) -> Budget:
         time_zone=budget.time_zone,
         limit=limit,
         action=budget.action,
+        downgrade_model=budget.downgrade_model,
         estimate=budget.estimate,
         on_expiry=budget.on_expiry,
         on_epoch_close=budget.on_epoch_close,
@@ -337,6 +350,7 @@ def seen(budget: Budget) -> dict[str, Any]:
         "time_zone": budget.time_zone,
         limit_field(budget.metric): show_limit(budget.metric, budget.limit),
         "action": budget.action,
+        "downgrade_model": budget.downgrade_model,
         "estimate": budget.estimate,
         "on_expiry": budget.on_expiry,
         "on_epoch_close": budget.on_epoch_close,

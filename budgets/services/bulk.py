@@ -102,5 +102,6 @@ def _errors(
             errors += at_item(number, [FieldError("id", "is given twice in this request")])
         else:
             errors += at_item(number, item.changes.errors(budget.metric))
+            errors += at_item(number, item.changes.downgrade_errors(budget))
         edited.add(item.budget_id)
     return errors

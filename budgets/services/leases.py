@@ -77,6 +77,8 @@ class Leases:
         who = call.attribution
         if who.run or any(subject_of(rule, who) is not None for rule in snapshot.guards):
             raise NotLeasable("its run, or a guard, looks at each call")
+        if snapshot.policy.routing:
+            raise NotLeasable("policies choose the model of each call")
         standings = await self._holds.standings(snapshot, who)
         if any(is_rate(s.place.rule) or s.place.rule.scope is Scope.WALLET for s in standings):
             raise NotLeasable("a rate by the minute or a wallet counts these calls")

@@ -15,7 +15,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.dispatch import Signal
 
-from budgets.domain import charging
+from budgets.domain import charging, routing, routing_rules
 from budgets.domain.policy import (
     Action,
     BudgetRule,
@@ -39,6 +39,7 @@ from budgets.models import (
     OnExpiry,
     PolicySnapshot,
     PriceOverride,
+    RoutingPolicy,
     WalletCharges,
 )
 from budgets.models.guards import GuardMode
@@ -100,6 +101,16 @@ def compile_policy(*, tenant_id: UUID, version: int, now: datetime) -> Policy:
         refused_until=tenant.calls_refused_until,
         guards=_guards(tenant_id),
         project_ids=tuple(projects),
+        routing=routing_of(tenant_id=tenant_id),
+    )
+
+
+def routing_of(*, tenant_id: UUID) -> tuple[routing.RoutingPolicy, ...]:
+    """A tenant's policies as gateways have them, in their order."""
+    live = RoutingPolicy.objects.filter(tenant_id=tenant_id, archived_at__isnull=True, enabled=True)
+    return tuple(
+        routing_rules.compiled(policy_id=row.pk, rules=row.rules, tiers=row.tiers, time_zone=row.time_zone)
+        for row in live.order_by("position", "created_at", "pk")
     )
 
 
@@ -152,12 +163,13 @@ def _rule(budget: Budget) -> BudgetRule:
         window=WindowKind(budget.window),
         anchor_day=budget.anchor_day,
         limit=budget.limit,
-        action=Action(budget.action),
+        action=Action.BLOCK if budget.action == Action.DOWNGRADE else Action(budget.action),
         time_zone=budget.time_zone,
         release_on_expiry=budget.on_expiry == OnExpiry.RELEASE,
         learned=budget.estimate == Estimate.LEARNED,
         plan=budget.plan,
         upgrade_to=budget.upgrade_to,
+        downgrade_to=budget.downgrade_model or "",
     )
 
 

@@ -13,6 +13,7 @@ from budgets.domain.demands import Matcher
 from budgets.domain.policy import KeyRecord, Policy
 from budgets.domain.pricing_overrides import TenantPrices
 from budgets.services.epochs import EpochDirectory
+from budgets.services.flights import Flights
 from budgets.services.polling import Poller
 from budgets.stores.postgres.money import MoneyStore
 from budgets.stores.redis.connection import RedisClient, RedisError, RedisUnavailable
@@ -69,6 +70,9 @@ class Snapshots:
         self._by_tenant: OrderedDict[UUID, Snapshot] = OrderedDict()
         self._tenant_of: dict[bytes, UUID] = {}
         self._unknown: OrderedDict[bytes, float] = OrderedDict()
+        # A burst finds a policy missing or old all at once: it reads it once, or it would use up the connections.
+        self._by_digest: Flights[bytes, tuple[Snapshot, KeyRecord] | None] = Flights()
+        self._refreshing: Flights[tuple[UUID, int], None] = Flights()
         self._poller = Poller(self._reload, seconds=POLL_SECONDS, what="policies")
 
     async def start(self) -> None:
@@ -88,19 +92,31 @@ class Snapshots:
 
         Raises StorageUnavailable if the key is not held and PostgreSQL cannot be asked.
         """
+        found = self._held(digest)
+        if found is not None:
+            return found
+        if self._unknown.get(digest, 0.0) > asyncio.get_running_loop().time():
+            return None
+        return await self._by_digest.share(digest, lambda: self._read(digest))
+
+    def _held(self, digest: bytes) -> tuple[Snapshot, KeyRecord] | None:
         tenant = self._tenant_of.get(digest)
         if tenant is not None and (snapshot := self._by_tenant.get(tenant)) is not None:
             record = snapshot.keys.get(digest)
             if record is not None:
                 self._by_tenant.move_to_end(tenant)
                 return snapshot, record
-        now = asyncio.get_running_loop().time()
-        if self._unknown.get(digest, 0.0) > now:
-            return None
+        return None
+
+    async def _read(self, digest: bytes) -> tuple[Snapshot, KeyRecord] | None:
+        # Whoever came while an earlier reading was under way may find it done.
+        found = self._held(digest)
+        if found is not None:
+            return found
         row = await self._store.policy_by_key(digest)
         if row is None:
             # Remembered for moments only: a key that was just issued must work at once elsewhere, and soon here.
-            self._unknown[digest] = now + UNKNOWN_SECONDS
+            self._unknown[digest] = asyncio.get_running_loop().time() + UNKNOWN_SECONDS
             if len(self._unknown) > UNKNOWN_MAX:
                 self._unknown.popitem(last=False)
             return None
@@ -129,7 +145,13 @@ class Snapshots:
 
         Raises StorageUnavailable.
         """
+        await self._refreshing.share((tenant_id, seen), lambda: self._refresh(tenant_id, seen))
+
+    async def _refresh(self, tenant_id: UUID, seen: int) -> None:
         held = self._by_tenant.get(tenant_id)
+        if held is not None and 0 < seen <= held.policy.version:
+            # Whoever came while an earlier reading was under way may find it done.
+            return
         for _, _, body in await self._store.policies_newer(
             [(tenant_id, held.policy.version if held else -1)]
         ):

@@ -28,6 +28,7 @@ OF_PATHS = {
     "api-keys": {"id": "key"},
     "members": {"id": "mem"},
     "budgets": {"id": "bud", "override": "ovr", "increase": "inc"},
+    "policies": {"id": "pol"},
     "price-overrides": {"id": "pov"},
     "reratings": {"id": "rrt"},
     "runs": {"id": "run"},

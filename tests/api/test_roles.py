@@ -46,6 +46,7 @@ RIGHTS = {
     "compare": Rights(EVERYBODY, NOBODY, of_one_project=True),
     "ledger": Rights(EVERYBODY, NOBODY, of_one_project=True),
     "decisions": Rights(EVERYBODY, NOBODY, of_one_project=True),
+    "policies": Rights(EVERYBODY, DECIDERS),
     "price-overrides": Rights(EVERYBODY, MONEY),
     "reratings": Rights(EVERYBODY, DECIDERS),
     "rate-cards": Rights(EVERYBODY, MONEY),

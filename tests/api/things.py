@@ -40,6 +40,8 @@ def make_things(caller: Speaks, word: str) -> dict[str, str]:
     keep("ovr", f"{budget}/overrides", {"subject": own, "limit_usd": "20"}, "PUT")
     keep("inc", f"{budget}/increases", {"subject": own, "amount_usd": "5", "windows": 1, "reason": own})
     price = {"unit": "input_tokens", "price_usd": "0.0000003"}
+    rule = {"name": own, "then": {"action": "allow"}}
+    keep("pol", "/v1/policies", {"name": own, "rules": [rule]})
     keep("pov", "/v1/price-overrides", {"provider": "openai", "model": own, "prices": [price], "note": own})
     keep("rrt", "/v1/reratings", {"starts_at": "2026-11-01T00:00:00Z", "customer": own, "reason": own})
     loop = {"kind": "repeat", "scope": "customer", "limits": {"times": 5, "seconds": 60}, "name": own}

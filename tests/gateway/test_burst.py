@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from budgets.domain.policy import EACH
+from budgets.stores.postgres.money import MoneyStore
 from noburn.kit.money import to_usd
 
 if TYPE_CHECKING:
@@ -57,3 +58,37 @@ class TestBurstWithoutOutputCaps:
             # Nobody was refused who could have been let through.
             assert counter["limit"] - counter["spent"] < BOUND_NANO
         assert not alice.verify().differences
+
+
+class TestBurstOfATenantThatTheGatewayDoesNotHold:
+    """Its policy is read once for all: each call for itself would use up the connections until some were refused."""
+
+    def test_reads_the_policy_once(self, alice: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+        alice.budget("acme", "$1")
+        read = counting(monkeypatch, "policy_by_key")
+        answers = alice.world.all(alice.placing("$0.01") for _ in range(CALLS))
+        assert Counter(answer.decision for answer in answers) == {"allow": 100, "budget_busy": CALLS - 100}
+        assert read == ["policy_by_key"]
+
+    def test_reads_an_edited_one_once(self, alice: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+        alice.budget("acme", "$1")
+        assert alice.place("$0.01").decision == "allow"
+        alice.limit("acme", "$2")
+        read = counting(monkeypatch, "policies_newer")
+        answers = alice.world.all(alice.placing("$0.01") for _ in range(CALLS))
+        assert Counter(answer.decision for answer in answers) == {"allow": 199, "budget_busy": CALLS - 199}
+        # One for those who found it old, and perhaps the gateway's own polling beside.
+        assert 1 <= len(read) <= 2
+
+
+def counting(monkeypatch: pytest.MonkeyPatch, name: str) -> list[str]:
+    """Notes each call of one of the money store's methods."""
+    called: list[str] = []
+    method = getattr(MoneyStore, name)
+
+    async def noted(store: MoneyStore, *args: object) -> object:
+        called.append(name)
+        return await method(store, *args)
+
+    monkeypatch.setattr(MoneyStore, name, noted)
+    return called

@@ -118,6 +118,7 @@ NOT_SHOWN = {
     "alerts.Attempt",
     "budgets.PriceBookVersion",
     "budgets.Rerating",
+    "budgets.RoutingPolicy",
     "budgets.WalletCharges",
     "tenants.IdempotentAnswer",
 }

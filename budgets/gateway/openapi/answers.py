@@ -6,7 +6,7 @@ from typing import Final
 
 from budgets.domain.policy import Scope, WindowKind
 from budgets.gateway.openapi import runs
-from noburn.kit.ids import BODY_LENGTH, HOLD
+from noburn.kit.ids import BODY_LENGTH, BUDGET, HOLD, POLICY
 from noburn.kit.openapi import Schema, nullable, record, ref
 
 USD: Final = ref("Usd")
@@ -75,6 +75,16 @@ def _decisions() -> dict[str, Schema]:
         },
         "warnings": WARNINGS,
     }
+    chosen = {
+        "policy": record(
+            "The rule that decided about the call's model.",
+            {"id": id_of(POLICY), "rule": TEXT, "action": TEXT, "asked_model": TEXT},
+        ),
+        "downgrade": record(
+            "The budget that refused the model asked for, and fell back to this one.",
+            {"budget": id_of(BUDGET), "asked_model": TEXT},
+        ),
+    }
     estimate = {"estimate_usd": {**USD, "description": "The most that the call can cost."}}
     refused = {
         **estimate,
@@ -108,10 +118,12 @@ def _decisions() -> dict[str, Schema]:
                 "hold": record("What is held.", {"id": id_of(HOLD), "amount_usd": USD, "expires_at": TIME}),
                 **allowed,
             },
+            chosen,
         ),
         "PreflightDryRun": record(
             "The call would be allowed; nothing is held, for the request was a dry run.",
             {"decision": constant("allow"), **estimate, **allowed},
+            chosen,
         ),
         "PreflightDeny": _one_of(
             "The call must not be made.",
@@ -128,6 +140,7 @@ def _decisions() -> dict[str, Schema]:
                 "loop_detected": "GuardTripped",
                 "velocity": "GuardTripped",
                 "call_too_large": "GuardTripped",
+                "policy_blocked": "PolicyRefusal",
             },
         ),
         **runs.refusals(refused),
@@ -139,19 +152,25 @@ def _decisions() -> dict[str, Schema]:
                 "remedy": {
                     **TEXT,
                     "description": "What helps, where a wallet refuses: topping it up.",
-                }
+                },
+                **chosen,
             },
         ),
         "BudgetBusy": _refusal(
             constant("budget_busy"),
             "The call would fit, but for holds in flight. `remaining_usd` is what is free now.",
             {**refused, "retry_after_ms": {**COUNT, "description": "When it is worth asking again."}},
+            chosen,
         ),
         "PolicyRefusal": _refusal(
-            {"type": "string", "enum": ["price_unknown", "customer_suspended", "plan_limit"]},
-            "A refusal that no budget caused: the model has no price, the customer or the tenant is suspended, or "
-            "noburn's own plan is used up.",
+            {
+                "type": "string",
+                "enum": ["price_unknown", "customer_suspended", "plan_limit", "policy_blocked"],
+            },
+            "A refusal that no budget caused: the model has no price, the customer or the tenant is suspended, "
+            "noburn's own plan is used up, or a rule blocks the call.",
             {"detail": TEXT},
+            chosen,
         ),
     }
 

@@ -35,6 +35,11 @@ WORDS: Final[dict[str, dict[str, str]]] = {
         "larger of the two counts.",
         "fit": "Make `max_output_tokens` smaller instead of refusing.",
         "wait_ms": "Wait so long for holds in flight before `budget_busy` is answered.",
+        "models": "Models to try in order, after `model`: the first that policies and budgets allow is answered. `model` "
+        "may be left out beside it.",
+        "task": "What the call is for, in a word of yours: rules of policies may choose its model by it.",
+        "output": "What it is to write: `text`, `json`, or `schema` for JSON by a strict schema. For rules of policies.",
+        "steps": "How many messages or steps it goes through. For rules of policies.",
     },
     "Subject": {
         "": "Who a call is for. Customers and users that nobody knows yet are made on their first use.",

@@ -77,6 +77,10 @@ CREATE TABLE IF NOT EXISTS decision_clock (
 );
 INSERT INTO decision_clock (ms) VALUES (0) ON CONFLICT DO NOTHING;
 
+-- How a call came to its model, and what policies may look at beside: {asked, policy, rule, budget, task, output, steps,
+-- used_ppm}, each where there is something to say.
+ALTER TABLE decisions ADD COLUMN IF NOT EXISTS routed jsonb;
+
 -- The smallest id of an instant.
 CREATE OR REPLACE FUNCTION nb_decision_floor(p_at timestamptz) RETURNS uuid
 LANGUAGE sql IMMUTABLE SET search_path = public, pg_temp AS $$
@@ -104,7 +108,7 @@ BEGIN
     INSERT INTO decisions (tenant_id, id, decided_at, reason, hold_id, api_key, policy_version, project, customer, end_user,
         run, plan, tags, provider, model, price_id, input_tokens, cached_input_tokens, cap_asked, cap, n, images, audio, tools,
         service_tier, fingerprint, estimate_nano, own_nano, fit, wait_ms, waited_ms, ttl_seconds, budget_id, subject, metric,
-        limit_amount, remaining, room, shadow, guard_id, guards_observed)
+        limit_amount, remaining, room, shadow, guard_id, guards_observed, routed)
     SELECT r.tenant_id,
         (v_ms || '7' || left(q.us, 3) || '8' || right(q.us, 6) || substr(gen_random_uuid()::text, 1, 8) || '0')::uuid,
         now() - make_interval(secs => (p_now_us - r.at_us) / 1e6), r.reason, r.hold_id, r.api_key, r.policy_version,
@@ -112,14 +116,14 @@ BEGIN
         coalesce(r.input_tokens, 0), r.cached_input_tokens, r.cap_asked, r.cap, coalesce(r.n, 1), coalesce(r.images, 0),
         coalesce(r.audio, false), r.tools, r.service_tier, r.fingerprint, r.estimate_nano, r.own_nano,
         coalesce(r.fit, false), coalesce(r.wait_ms, 0), coalesce(r.waited_ms, 0), coalesce(r.ttl_seconds, 0), r.budget_id,
-        r.subject, r.metric, r.limit_amount, r.remaining, r.room, r.shadow, r.guard_id, r.guards_observed
+        r.subject, r.metric, r.limit_amount, r.remaining, r.room, r.shadow, r.guard_id, r.guards_observed, r.routed
     FROM json_to_recordset(p_rows) AS r(tenant_id uuid, at_us bigint, reason text, hold_id uuid, api_key uuid,
         policy_version bigint, project text, customer text, end_user text, run text, plan text, tags jsonb, provider text,
         model text, price_id text, input_tokens bigint, cached_input_tokens bigint, cap_asked bigint, cap bigint, n smallint,
         images integer, audio boolean, tools jsonb, service_tier text, fingerprint text, estimate_nano bigint,
         own_nano bigint, fit boolean, wait_ms integer, waited_ms integer, ttl_seconds integer, budget_id uuid, subject text,
         metric text, limit_amount bigint, remaining bigint, room bigint, shadow uuid[], guard_id uuid,
-        guards_observed uuid[]),
+        guards_observed uuid[], routed jsonb),
         LATERAL (SELECT lpad(to_hex(greatest(0, r.at_us - p_from_us)), 9, '0') AS us) AS q;
     INSERT INTO decision_gaps (tenant_id, id, started_at, ended_at, dropped, why)
     SELECT l.tenant, (v_ms || '7' || substr(replace(gen_random_uuid()::text, '-', ''), 14))::uuid,

@@ -99,6 +99,16 @@ def _budget(value: Mapping[str, Any]) -> BudgetState:
     )
 
 
+def _rerouted(value: Mapping[str, Any]) -> str | None:
+    """What changed the model of a call, in words; None where it is the one that was asked for."""
+    policy, downgrade = _mapping(value.get("policy")), _mapping(value.get("downgrade"))
+    if downgrade:
+        return f"budget {downgrade.get('budget', '')}"
+    if policy and policy.get("asked_model") != value.get("model"):
+        return f"policy {policy.get('id', '')}: {policy.get('rule', '')}"
+    return None
+
+
 def decision(reply: Reply) -> Allowed | Denied:
     """Reads the answer of a pre-flight. Raises NoburnError for a failure, never for a refusal."""
     value = _ok(reply)
@@ -114,6 +124,7 @@ def decision(reply: Reply) -> Allowed | Denied:
                 max_output_tokens=_whole(value.get("max_output_tokens")),
                 budgets=tuple(_budget(item) for item in _objects(value.get("budgets"))),
                 warnings=tuple(value.get("warnings") or ()),
+                rerouted=_rerouted(value),
                 raw=value,
             )
         case "deny":

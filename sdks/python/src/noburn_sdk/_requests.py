@@ -78,6 +78,14 @@ class CallOptions(TypedDict, total=False):
     fingerprint: str | None
     """Equal for equal requests, so that a retry loop can be noticed."""
     service_tier: str | None
+    task: str | None
+    """What the call is for, such as `extract`: rules of policies may choose its model by that."""
+    output: str | None
+    """What it is to write, for such rules: text, json, or schema for JSON by a strict schema."""
+    steps: int | None
+    """How many messages or steps it goes through, for such rules."""
+    models: Sequence[str]
+    """Models to try after `model`, in order: the first that policies and budgets allow is in the answer."""
     idempotency_key: str | None
 
 
@@ -107,6 +115,10 @@ class Preflight:
     tools: Mapping[str, int] | None = None
     fingerprint: str | None = None
     service_tier: str | None = None
+    task: str | None = None
+    output: str | None = None
+    steps: int | None = None
+    models: Sequence[str] = ()
     idempotency_key: str | None = None
 
     def __post_init__(self) -> None:
@@ -119,13 +131,14 @@ class Preflight:
             ("max_output_tokens", 1, None),
             ("cached_input_tokens", 0, None),
             ("images", 0, None),
+            ("steps", 0, None),
             ("ttl_seconds", 1, TTL_SECONDS_MAX),
             ("wait_ms", 0, WAIT_MS_MAX),
         ):
             value = getattr(self, name)
             if value is not None:
                 _check_count(errors, name, value, least, most)
-        for name in (*_SUBJECT, "provider", "fingerprint", "service_tier", "idempotency_key"):
+        for name in (*_SUBJECT, "provider", "fingerprint", "service_tier", "task", "idempotency_key"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, str) or not value):
                 errors[name] = "must be a text that is not empty"
@@ -133,6 +146,10 @@ class Preflight:
         for name, count in (self.tools or {}).items():
             _check_count(errors, f"tools.{name}", count, 0)
         _check_amount(errors, "cost_usd", self.cost_usd)
+        if self.output not in (None, "text", "json", "schema"):
+            errors["output"] = "must be text, json or schema"
+        if not all(isinstance(name, str) and name for name in self.models):
+            errors["models"] = "must be names of models"
         if errors:
             raise InvalidRequestError("The pre-flight is invalid", errors=errors)
 
@@ -153,6 +170,8 @@ class Preflight:
         for name in ("audio", "fit", "dry_run"):
             if getattr(self, name):
                 body[name] = True
+        if self.models:
+            body["models"] = list(self.models)
         if self.cost_usd is not None:
             body["cost_usd"] = format(Decimal(self.cost_usd), "f")
         subject = {name: getattr(self, name) for name in _SUBJECT if getattr(self, name) is not None}
@@ -174,6 +193,9 @@ _PLAIN = (
     "tools",
     "fingerprint",
     "service_tier",
+    "task",
+    "output",
+    "steps",
 )
 
 

@@ -30,7 +30,8 @@ class Attribution:
 
     `cost_usd` bounds calls whose cost nothing else bounds: images, speech, batches. `max_input_tokens` is what
     you know of the whole input where only the provider knows it; `max_output_tokens` is the cap of calls that
-    name none. `provider` is needed where several sell the model.
+    name none. `provider` is needed where several sell the model. `task` is what a call is for, such as `extract`:
+    rules of policies may choose its model by that.
     """
 
     customer: str | None = None
@@ -43,6 +44,7 @@ class Attribution:
     cost_usd: Amount | None = None
     max_input_tokens: int | None = None
     max_output_tokens: int | None = None
+    task: str | None = None
 
     def over(self, other: Attribution) -> Attribution:
         """Returns both in one; what this one says wins, and tags are joined."""
@@ -62,7 +64,7 @@ class Attribution:
 
 
 _NAMES = tuple(item.name for item in fields(Attribution) if item.name != "tags")
-_OPTIONS = ("customer", "user", "run", "project", "plan", "provider", "cost_usd")
+_OPTIONS = ("customer", "user", "run", "project", "plan", "provider", "cost_usd", "task")
 NOTHING = Attribution()
 """Says nothing."""
 
@@ -161,6 +163,7 @@ class context:
         cost_usd: Amount | None = None,
         max_input_tokens: int | None = None,
         max_output_tokens: int | None = None,
+        task: str | None = None,
     ) -> None:
         self._said = Attribution(
             customer,
@@ -173,6 +176,7 @@ class context:
             cost_usd,
             max_input_tokens,
             max_output_tokens,
+            task,
         )
         self._tokens: list[Token[Attribution]] = []
 

@@ -49,6 +49,8 @@ class Allowed:
     budgets: tuple[BudgetState, ...] = ()
     warnings: tuple[Any, ...] = ()
     decision: Literal["allow"] = "allow"
+    rerouted: str | None = None
+    """Why `model` is another one than was asked for: `policy pol_…: short strict JSON`, `budget bud_…`."""
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 

@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from datetime import datetime, timezone
 from decimal import Decimal
+from functools import partial
 from typing import Any, NoReturn
 from uuid import uuid4
 
@@ -26,6 +27,7 @@ from noburn_sdk.async_client import AsyncNoburn
 from noburn_sdk.attribution import Attribution
 from noburn_sdk.client import _AROUND, Noburn
 from noburn_sdk.errors import InvalidRequestError, NoburnError, UnavailableError, UnboundedError
+from noburn_sdk.estimate.shape import shape_of
 from noburn_sdk.gate import watch
 from noburn_sdk.gate.allowance import Allowance
 from noburn_sdk.gate.authority import Authority, ServerAuthority
@@ -41,6 +43,8 @@ from noburn_sdk.results import Allowed, Denied, Settled
 from noburn_sdk.settling import Outbox, Resolution, Settler, default_directory
 from noburn_sdk.usage import Usage
 
+COUNTED_MAX = 3
+"""How often one call is counted anew because it is to use another model."""
 CAP_UNASKED = 4_096
 """The cap of a call that names none while noburn cannot say the tenant's default."""
 
@@ -182,14 +186,16 @@ class Gate:
                 return asking.decided(drawn)
             if asking.question is None or not asking.may_ask():
                 return asking.without()
-            try:
-                decision = drive(self.authority.decide(asking.question))
-            except NoburnError as error:
-                return asking.undecided(error)
-            except BaseException:
-                asking.reclaim()
-                raise
-            return asking.decided(decision)
+            while True:
+                try:
+                    decision = drive(self.authority.decide(asking.question))
+                except NoburnError as error:
+                    return asking.undecided(error)
+                except BaseException:
+                    asking.reclaim()
+                    raise
+                if not asking.counts_anew(decision):
+                    return asking.decided(decision)
         except NoburnError as error:
             asking.refused(error)
             raise
@@ -207,16 +213,16 @@ class Gate:
         try:
             if (drawn := asking.drawn()) is not None:
                 return asking.decided(drawn)
-            question = asking.question
-            if question is None or not asking.may_ask():
+            if asking.question is None or not asking.may_ask():
                 return asking.without()
-            try:
-                decision = await self._background.ask(
-                    lambda: self._drive_async(self.authority.decide(question)), asking.abandoned
-                )
-            except NoburnError as error:
-                return asking.undecided(error)
-            return asking.decided(decision)
+            while True:
+                steps = self.authority.decide(asking.question)
+                try:
+                    decision = await self._background.ask(partial(self._drive_async, steps), asking.abandoned)
+                except NoburnError as error:
+                    return asking.undecided(error)
+                if not asking.counts_anew(decision):
+                    return asking.decided(decision)
         except NoburnError as error:
             asking.refused(error)
             raise
@@ -287,6 +293,7 @@ class Asking:
         self.estimate: estimate.Estimate | None = None
         self._span = gate._telemetry.begin(self.asked) if gate._telemetry is not None else None
         self.question: Preflight | None = None
+        self._counted = 0
         try:
             self.question = self._question()
         except NoburnError as error:
@@ -311,7 +318,7 @@ class Asking:
                 max_output_tokens=said.max_output_tokens or self._settings.max_output_tokens,
                 max_input_tokens=said.max_input_tokens,
             )
-            options = self.estimate.options()
+            options = {**self.estimate.options(), **shape_of(endpoint.api, self.asked.body)}
         else:
             found = endpoint.bound(self.asked.body) if endpoint.bound is not None else None
             if found is None and said.cost_usd is None:
@@ -347,6 +354,33 @@ class Asking:
         """Whether the breaker lets this one ask."""
         return self._gate.breaker.admits()
 
+    def counts_anew(self, decision: Allowed | Denied) -> bool:
+        """Whether to ask again: another model was chosen, by whose tokens the call is larger than what is held for it."""
+        found, asked = self.estimate, self.asked
+        if not isinstance(decision, Allowed) or self.question is None or found is None or self.observes:
+            return False
+        if not decision.model or decision.model == asked.model:
+            return False
+        other = estimate.estimate(
+            asked.body,
+            api=found.api,
+            model=decision.model,
+            max_output_tokens=found.max_output_tokens,
+            max_input_tokens=self.said.max_input_tokens,
+        )
+        if other.input_tokens <= self.question.input_tokens:
+            return False
+        self._free(decision)
+        self._counted += 1
+        if self._counted > COUNTED_MAX:
+            raise UnboundedError(
+                f"policies chose another model for each count of this call, {decision.model} at last",
+                model=asked.model,
+                provider=asked.provider,
+            )
+        self.question = replace(self.question, input_tokens=other.input_tokens, idempotency_key=uuid4().hex)
+        return True
+
     def decided(self, decision: Allowed | Denied) -> HeldCall:
         """Turns an answer into a held call, or into the refusal that it is."""
         if not isinstance(decision, Drawn):
@@ -376,6 +410,8 @@ class Asking:
             what = f"call {allowed.model} instead" if other else "name an output cap in the call itself"
             why = "its request is signed already" if asked.signed else "its model stands in its address"
             raise InvalidRequestError("The call cannot be changed", errors={"body": f"{why}; {what}"})
+        if other:
+            logger.info("%s is called instead of %s: %s", allowed.model, asked.model, allowed.rerouted)
         if not changes and allowed.max_output_tokens in (None, found.max_output_tokens):
             return asked.body
         return estimate.prepare(
