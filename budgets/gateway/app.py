@@ -28,7 +28,6 @@ from budgets.gateway.original.native import Native
 from budgets.gateway.original.routes import OriginalClient
 from budgets.gateway.preflight import allow_answer, call_of, deny_answer, price, refusal, unpriced
 from budgets.gateway.request import Receive, Request, Scope, read_body
-from budgets.gateway.runs import RUNS_PATH, close_run, closing_of, handles_run, start_run
 from budgets.gateway.routing import (
     BLOCKED,
     Choice,
@@ -41,6 +40,7 @@ from budgets.gateway.routing import (
     other_model,
     routed,
 )
+from budgets.gateway.runs import RUNS_PATH, close_run, closing_of, handles_run, start_run
 from budgets.gateway.settle import Settlements
 from budgets.gateway.wire import Extend, Preflight, ignored, read
 from budgets.services.dataplane import CountersUnavailable, DataPlane, StorageUnavailable

@@ -40,7 +40,7 @@ __all__ = [
     "ProposalState",
     "Rerating",
     "ReratingState",
-    "Run",
     "RoutingPolicy",
+    "Run",
     "WalletCharges",
 ]

@@ -12,8 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from langchain_openai import ChatOpenAI
-from noburn import NoburnBlockedError, NoburnGuard
 from noburn.integrations.langchain import NoburnCallbackHandler
+
+from noburn import NoburnBlockedError, NoburnGuard
 
 URL, KEY, PROJECT = (os.environ[f"NOBURN_{name}"] for name in ("BASE_URL", "API_KEY", "PROJECT_ID"))
 DELIVERIES = 3

@@ -178,7 +178,7 @@ def _extend(problems: Problems) -> Schema:
 
 
 def _start_run(problems: Problems) -> Schema:
-    return _post(
+    return post(
         problems,
         "RunStart",
         runs.STARTS,
@@ -195,7 +195,7 @@ def _start_run(problems: Problems) -> Schema:
 
 def _close_run(problems: Problems, how: str) -> Schema:
     stops = how == "stop"
-    return _post(
+    return post(
         problems,
         "RunClose",
         runs.CLOSES,
