@@ -45,6 +45,7 @@ INVOICE: Final = "inv"
 CREDIT_NOTE: Final = "crn"
 PLAN_REPORT: Final = "plr"
 GUARD: Final = "grd"
+RUN: Final = "run"
 PREFIXES: Final = frozenset(
     {
         TENANT,
@@ -81,6 +82,7 @@ PREFIXES: Final = frozenset(
         CREDIT_NOTE,
         PLAN_REPORT,
         GUARD,
+        RUN,
     }
 )
 

@@ -48,6 +48,8 @@ RIGHTS = {
     "decisions": Rights(EVERYBODY, NOBODY, of_one_project=True),
     "price-overrides": Rights(EVERYBODY, MONEY),
     "reratings": Rights(EVERYBODY, DECIDERS),
+    "runs": Rights(EVERYBODY, NOBODY),
+    "guards": Rights(EVERYBODY, DECIDERS),
     "rate-cards": Rights(EVERYBODY, MONEY),
     "rate-card-assignments": Rights(EVERYBODY, MONEY),
     "presumed-approvals": Rights(EVERYBODY, MONEY),
@@ -72,6 +74,9 @@ SCOPES = ("preflight", "settle", "read", "manage")
 GATEWAY: dict[tuple[str, str], frozenset[str]] = {
     ("POST", "/v1/preflight"): frozenset({"preflight"}),
     ("POST", "/v1/holds/{id}/extend"): frozenset({"preflight"}),
+    ("POST", "/v1/runs"): frozenset({"preflight"}),
+    ("POST", "/v1/runs/{id}/stop"): frozenset({"preflight", "manage"}),
+    ("POST", "/v1/runs/{id}/end"): frozenset({"preflight", "manage"}),
     ("GET", "/v1/remaining"): frozenset({"read"}),
     ("GET", "/v1/prices"): frozenset({"read"}),
     # Money that was spent is recorded, whatever the key may do.
