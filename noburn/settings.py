@@ -260,6 +260,7 @@ CELERY_TASK_ROUTES: dict[str, dict[str, str]] = {
     "budgets.metering.*": {"queue": "metering"},
     "budgets.verify": {"queue": "default"},
     "budgets.prune_*": {"queue": "default"},
+    "budgets.tell_*": {"queue": "default"},
     "budgets.*": {"queue": "money"},
     "alerts.*": {"queue": "alerts"},
     "billing.*": {"queue": "billing"},

@@ -179,7 +179,7 @@ def _new(
 
 def _run_id(tenant_id: UUID, idempotency_key: str, pepper: bytes) -> str:
     digest = hmac.digest(pepper, b"run|" + tenant_id.bytes + idempotency_key.encode(), hashlib.sha256)
-    return ids.encode("run", UUID(bytes=digest[:16]))
+    return ids.encode(ids.RUN, UUID(bytes=digest[:16]))
 
 
 async def close_run(

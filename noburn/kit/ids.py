@@ -46,6 +46,7 @@ CREDIT_NOTE: Final = "crn"
 PLAN_REPORT: Final = "plr"
 GUARD: Final = "grd"
 POLICY: Final = "pol"
+RUN: Final = "run"
 PREFIXES: Final = frozenset(
     {
         TENANT,
@@ -83,6 +84,7 @@ PREFIXES: Final = frozenset(
         PLAN_REPORT,
         GUARD,
         POLICY,
+        RUN,
     }
 )
 

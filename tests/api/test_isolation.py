@@ -81,6 +81,7 @@ WORDS = frozenset(
         "period",
         "plan",
         "project",
+        "mode",
         "parent",
         "provider",
         "reason",

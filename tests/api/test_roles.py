@@ -49,6 +49,8 @@ RIGHTS = {
     "policies": Rights(EVERYBODY, DECIDERS),
     "price-overrides": Rights(EVERYBODY, MONEY),
     "reratings": Rights(EVERYBODY, DECIDERS),
+    "runs": Rights(EVERYBODY, NOBODY),
+    "guards": Rights(EVERYBODY, DECIDERS),
     "rate-cards": Rights(EVERYBODY, MONEY),
     "rate-card-assignments": Rights(EVERYBODY, MONEY),
     "presumed-approvals": Rights(EVERYBODY, MONEY),
@@ -76,6 +78,9 @@ GATEWAY: dict[tuple[str, str], frozenset[str]] = {
     ("POST", "/v1/leases"): frozenset({"preflight"}),
     ("POST", "/v1/leases/{id}/report"): frozenset(SCOPES),
     ("POST", "/v1/leases/{id}/close"): frozenset(SCOPES),
+    ("POST", "/v1/runs"): frozenset({"preflight"}),
+    ("POST", "/v1/runs/{id}/stop"): frozenset({"preflight", "manage"}),
+    ("POST", "/v1/runs/{id}/end"): frozenset({"preflight", "manage"}),
     ("GET", "/v1/remaining"): frozenset({"read"}),
     ("GET", "/v1/prices"): frozenset({"read"}),
     # Money that was spent is recorded, whatever the key may do.

@@ -30,9 +30,9 @@ def _rule(number: int, kind: GuardKind, *, enforce: bool = True, **limits: int) 
 
 
 RULES = (
-    _rule(1, GuardKind.REPEAT, times=3, seconds=20),
+    _rule(1, GuardKind.REPEAT, times=2, seconds=60),
     _rule(2, GuardKind.VELOCITY, nano_per_minute=4 * NANO),
-    _rule(3, GuardKind.VELOCITY, enforce=False, usual_thousandths=2_500, usual_floor_nano=NANO),
+    _rule(3, GuardKind.VELOCITY, enforce=False, usual_thousandths=1_500, usual_floor_nano=NANO // 2),
     _rule(4, GuardKind.NEWCOMER, nano=3 * NANO, minutes=5),
     _rule(5, GuardKind.CALL, cost_nano=2 * NANO),
     _rule(6, GuardKind.REPEAT, enforce=False, times=1, seconds=5),
@@ -140,5 +140,5 @@ class TestTheScript:
                 )
                 settled += 1
         script.forget()
-        assert tripped == {rule.guard_id for rule in RULES}
+        assert {rule.guard_id for rule in RULES} - tripped == set()
         assert settled > 50
