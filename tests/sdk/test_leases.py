@@ -26,9 +26,10 @@ COST_NANO = 10 * 150 + 1_000 * 600
 """What each call costs: its holder lets the provider say so."""
 
 LIMIT_NANO = 10**9
-PROCESSES, THREADS = 8, 50
+PROCESSES, THREADS = 4, 10
+PROCESSES_SOAKED, THREADS_SOAKED = 8, 50
 POLL_SECONDS = 0.05
-END_SECONDS = 180.0
+END_SECONDS = 600.0
 BOUND_SECONDS = 5.0
 """How soon an edit is to reach every holder."""
 
@@ -140,7 +141,8 @@ def expire_all(customer: Customer) -> None:
     account = customer.plane.account
     keys = account.keys()
     redis = account.world.redis
-    for name in redis.zrange(keys.expiries, 0, -1):
+    names: list[Any] = redis.zrange(keys.expiries, 0, -1)
+    for name in names:
         redis.hset(name, "ex", 1)
         redis.zadd(keys.expiries, {name: 1})
     account.world.sweep()
@@ -195,7 +197,7 @@ class TestOneDollar:
     def test_is_never_exceeded_though_holders_are_killed(
         self, customer: Customer, tmp_path: Path, record_property: Any
     ) -> None:
-        race = raced(customer, tmp_path, kills=3, seed=7)
+        race = raced(customer, tmp_path, kills=2, seed=7)
         used = race.calls * COST_NANO
         assert used <= LIMIT_NANO
         assert race.most <= LIMIT_NANO
@@ -206,10 +208,22 @@ class TestOneDollar:
 
     @pytest.mark.soak
     @pytest.mark.parametrize("seed", range(10))
-    def test_again_and_again(self, customer: Customer, tmp_path: Path, seed: int) -> None:
-        race = raced(customer, tmp_path, kills=seed % 8, seed=seed)
-        assert race.calls * COST_NANO <= race.counter["spent"] <= LIMIT_NANO
+    def test_again_and_again(
+        self, customer: Customer, tmp_path: Path, seed: int, record_property: Any
+    ) -> None:
+        kills = seed % PROCESSES_SOAKED
+        race = raced(
+            customer, tmp_path, kills=kills, seed=seed, count=PROCESSES_SOAKED, threads=THREADS_SOAKED
+        )
+        used = race.calls * COST_NANO
+        assert used <= race.counter["spent"] <= LIMIT_NANO
         assert race.most <= LIMIT_NANO
+        assert kills or used >= 0.9 * LIMIT_NANO
+        record_property(
+            "leases",
+            f"{kills} of {PROCESSES_SOAKED} killed, {race.calls} calls, used {used / LIMIT_NANO:.1%}, "
+            f"stranded {race.presumed / LIMIT_NANO:.1%}",
+        )
 
 
 class TestACutToZero:
