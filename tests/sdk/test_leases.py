@@ -29,6 +29,7 @@ LIMIT_NANO = 10**9
 PROCESSES, THREADS = 4, 10
 PROCESSES_SOAKED, THREADS_SOAKED = 8, 50
 POLL_SECONDS = 0.05
+RENEW_SECONDS = 5.0
 END_SECONDS = 600.0
 BOUND_SECONDS = 5.0
 """How soon an edit is to reach every holder."""
@@ -51,6 +52,7 @@ class Holders:
     def __init__(self, customer: Customer, folder: Path, *, count: int = PROCESSES, **said: Any) -> None:
         self.customer, self.folder = customer, folder
         self.outbox = str(folder / "outbox")
+        self.renew_at = 0.0
         common = {
             "url": customer.plane.url,
             "secret": customer.plane.secret,
@@ -101,20 +103,26 @@ class Holders:
         # Nobody has called yet: there is no counter.
         return int(rows[0][0]) if rows else 0
 
+    def _look(self) -> int:
+        """What is committed now. Epochs are renewed meanwhile, as a controller does: they are good for a minute."""
+        if time.monotonic() > self.renew_at:
+            self.customer.plane.account.world.recover()
+            self.renew_at = time.monotonic() + RENEW_SECONDS
+        time.sleep(POLL_SECONDS)
+        return self.committed()
+
     def until(self, calls: int) -> int:
         """Waits until so many calls were made; returns the most that was ever committed meanwhile."""
         most = 0
         while self.calls() < calls and any(process.poll() is None for process in self.processes):
-            most = max(most, self.committed())
-            time.sleep(POLL_SECONDS)
+            most = max(most, self._look())
         return most
 
     def end(self) -> tuple[list[dict[str, Any]], int]:
         """Waits for those that were not killed; returns what they told, and the most that was ever committed."""
         most, ends = 0, time.monotonic() + END_SECONDS
         while any(process.poll() is None for process in self.processes) and time.monotonic() < ends:
-            most = max(most, self.committed())
-            time.sleep(POLL_SECONDS)
+            most = max(most, self._look())
         told = []
         for process in self.processes:
             out, _ = process.communicate(timeout=END_SECONDS)
