@@ -26,9 +26,11 @@ COST_NANO = 10 * 150 + 1_000 * 600
 """What each call costs: its holder lets the provider say so."""
 
 LIMIT_NANO = 10**9
-PROCESSES, THREADS = 8, 50
+PROCESSES, THREADS = 4, 10
+PROCESSES_SOAKED, THREADS_SOAKED = 8, 50
 POLL_SECONDS = 0.05
-END_SECONDS = 180.0
+RENEW_SECONDS = 5.0
+END_SECONDS = 600.0
 BOUND_SECONDS = 5.0
 """How soon an edit is to reach every holder."""
 
@@ -50,6 +52,7 @@ class Holders:
     def __init__(self, customer: Customer, folder: Path, *, count: int = PROCESSES, **said: Any) -> None:
         self.customer, self.folder = customer, folder
         self.outbox = str(folder / "outbox")
+        self.renew_at = 0.0
         common = {
             "url": customer.plane.url,
             "secret": customer.plane.secret,
@@ -100,20 +103,32 @@ class Holders:
         # Nobody has called yet: there is no counter.
         return int(rows[0][0]) if rows else 0
 
+    def _look(self) -> int:
+        """What is committed now. Epochs are renewed meanwhile, as a controller does: they are good for a minute."""
+        if time.monotonic() > self.renew_at:
+            self.customer.plane.account.world.recover()
+            self.renew_at = time.monotonic() + RENEW_SECONDS
+        time.sleep(POLL_SECONDS)
+        return self.committed()
+
     def until(self, calls: int) -> int:
         """Waits until so many calls were made; returns the most that was ever committed meanwhile."""
         most = 0
         while self.calls() < calls and any(process.poll() is None for process in self.processes):
-            most = max(most, self.committed())
-            time.sleep(POLL_SECONDS)
+            most = max(most, self._look())
         return most
+
+    def until_open(self) -> None:
+        """Waits until each of them has a lease."""
+        while len(list(self.folder.glob("*.open"))) < len(self.processes):
+            assert all(process.poll() is None for process in self.processes)
+            self._look()
 
     def end(self) -> tuple[list[dict[str, Any]], int]:
         """Waits for those that were not killed; returns what they told, and the most that was ever committed."""
         most, ends = 0, time.monotonic() + END_SECONDS
         while any(process.poll() is None for process in self.processes) and time.monotonic() < ends:
-            most = max(most, self.committed())
-            time.sleep(POLL_SECONDS)
+            most = max(most, self._look())
         told = []
         for process in self.processes:
             out, _ = process.communicate(timeout=END_SECONDS)
@@ -140,7 +155,8 @@ def expire_all(customer: Customer) -> None:
     account = customer.plane.account
     keys = account.keys()
     redis = account.world.redis
-    for name in redis.zrange(keys.expiries, 0, -1):
+    names: list[Any] = redis.zrange(keys.expiries, 0, -1)
+    for name in names:
         redis.hset(name, "ex", 1)
         redis.zadd(keys.expiries, {name: 1})
     account.world.sweep()
@@ -195,7 +211,7 @@ class TestOneDollar:
     def test_is_never_exceeded_though_holders_are_killed(
         self, customer: Customer, tmp_path: Path, record_property: Any
     ) -> None:
-        race = raced(customer, tmp_path, kills=3, seed=7)
+        race = raced(customer, tmp_path, kills=2, seed=7)
         used = race.calls * COST_NANO
         assert used <= LIMIT_NANO
         assert race.most <= LIMIT_NANO
@@ -206,19 +222,29 @@ class TestOneDollar:
 
     @pytest.mark.soak
     @pytest.mark.parametrize("seed", range(10))
-    def test_again_and_again(self, customer: Customer, tmp_path: Path, seed: int) -> None:
-        race = raced(customer, tmp_path, kills=seed % 8, seed=seed)
-        assert race.calls * COST_NANO <= race.counter["spent"] <= LIMIT_NANO
+    def test_again_and_again(
+        self, customer: Customer, tmp_path: Path, seed: int, record_property: Any
+    ) -> None:
+        kills = seed % PROCESSES_SOAKED
+        race = raced(
+            customer, tmp_path, kills=kills, seed=seed, count=PROCESSES_SOAKED, threads=THREADS_SOAKED
+        )
+        used = race.calls * COST_NANO
+        assert used <= race.counter["spent"] <= LIMIT_NANO
         assert race.most <= LIMIT_NANO
+        assert kills or used >= 0.9 * LIMIT_NANO
+        record_property(
+            "leases",
+            f"{kills} of {PROCESSES_SOAKED} killed, {race.calls} calls, used {used / LIMIT_NANO:.1%}, "
+            f"stranded {race.presumed / LIMIT_NANO:.1%}",
+        )
 
 
 class TestACutToZero:
     def test_reaches_every_holder(self, plane: Plane, tmp_path: Path, record_property: Any) -> None:
         customer = plane.customer("100")
         with Holders(customer, tmp_path, count=3, threads=4, call_seconds=0.02, watch=True) as holders:
-            for process in holders.processes:
-                assert process.stdout is not None
-                assert process.stdout.readline() == "open\n"
+            holders.until_open()
             plane.account.limit(customer.name, "0")
             cut_at = time.time()
             told, _ = holders.end()

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import random
 import threading
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
+from noburn_sdk import UnavailableError
 from noburn_sdk._requests import Preflight
 from noburn_sdk.estimate.cost import Rates, bound_nano
-from noburn_sdk.leases import Draw, Lease
+from noburn_sdk.gate import Asked
+from noburn_sdk.integrations.openai.endpoints import CHAT
+from noburn_sdk.leases import Draw, Lease, Leases
 from noburn_sdk.leases.bounds import Bounds
 from noburn_sdk.settling import Resolution
+from noburn_sdk.testing import MemoryGate, MemoryPlane
 
 RATES = Rates("m", {"input_tokens": [(0, 1_000)], "output_tokens": [(0, 1_000)]})
 
@@ -115,6 +120,95 @@ class TestDraw:
             thread.join()
         assert sum(drawn) + one.left == 10_000
         assert one.left >= 0
+
+
+CALL: dict[str, Any] = {
+    "model": "m",
+    "messages": [{"role": "user", "content": "hi"}],
+    "max_completion_tokens": 5,
+}
+
+
+def asked(**fields: Any) -> Preflight:
+    values: dict[str, Any] = {"model": "gpt-4o-mini", "input_tokens": 10, "max_output_tokens": 20}
+    return Preflight(**values | {"customer": "acme"} | fields)
+
+
+def held_by(leases: Leases, one: Lease) -> Leases:
+    """Leases that have this one for the calls of `asked`."""
+    leases.draw(asked())
+    (kind,) = leases._kinds.values()
+    kind.lease = one
+    kind.not_before = float("inf")
+    return leases
+
+
+@pytest.fixture
+def gate() -> MemoryGate:
+    return MemoryGate(MemoryPlane(), leases=True, outbox=False)
+
+
+class TestLeases:
+    @pytest.fixture
+    def leases(self, gate: MemoryGate) -> Leases:
+        assert gate.leases is not None
+        return held_by(gate.leases, lease(until=float("inf")))
+
+    def test_decide_about_calls_of_their_kind(self, leases: Leases) -> None:
+        drawn = leases.draw(asked())
+        assert drawn is not None
+        assert (drawn.hold_id, str(drawn.amount_usd), drawn.max_output_tokens) == ("hold_1:1", "3.0E-8", 20)
+
+    def test_give_calls_without_a_cap_the_tenant_s(self, leases: Leases) -> None:
+        drawn = leases.draw(asked(max_output_tokens=None))
+        assert drawn is not None
+        assert drawn.max_output_tokens == 100
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"customer": "other"},
+            {"user": "u1"},
+            {"model": "gpt-4o"},
+            {"tags": {"feature": "chat"}},
+            {"cost_usd": "0.1"},
+            {"dry_run": True},
+            {"max_output_tokens": 2_000},
+            {"images": 1, "tools": {"web_search": 1}},
+        ],
+    )
+    def test_say_nothing_about_any_other(self, leases: Leases, other: dict[str, Any]) -> None:
+        assert leases.draw(asked(**other)) is None
+
+    def test_are_dropped_by_a_fork(self, gate: MemoryGate) -> None:
+        assert gate.leases is not None
+        before = held_by(gate.leases, lease(until=float("inf")))
+        gate._forked()
+        assert gate.leases is not before
+        assert gate.leases is not None
+        assert gate.leases.draw(asked()) is None
+
+    def test_are_spent_while_noburn_does_not_answer_and_nothing_beyond(self) -> None:
+        plane = MemoryPlane()
+        gate = MemoryGate(plane, leases=True, outbox=False, max_retries=0, retry_timeout=0)
+        assert gate.leases is not None
+        call = Asked(CHAT, "m", CALL)
+        gate.admit(call).void()
+        (kind,) = gate.leases._kinds.values()
+        kind.lease, kind.not_before = lease(until=float("inf"), nano=5_000), float("inf")
+        plane.unavailable = True
+        bounds = []
+        with suppress(UnavailableError):
+            for _ in range(5_000):
+                allowed = gate.admit(call).allowed
+                assert allowed is not None
+                bounds.append(int((allowed.amount_usd or 0) * 10**9))
+        assert bounds
+        assert sum(bounds) + kind.lease.left == 5_000
+        assert kind.lease.left < bounds[0]
+
+    def test_are_off_unless_asked_for(self) -> None:
+        assert MemoryGate(MemoryPlane(), outbox=False).leases is None
 
 
 class TestBounds:

@@ -1,4 +1,4 @@
-"""Who decides about a call. Today the server does; a lease held in this process will answer before it."""
+"""Who decides about a call that no lease of this process covers: the server."""
 
 from __future__ import annotations
 
