@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
+from billing.api.original import report_revenue
 from billing.api.webhooks import receive_webhook
 from budgets.admin.metrics import metrics
 from noburn import pages
@@ -19,6 +20,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("v1/", include("budgets.api.urls")),
     path("v1/", include("billing.api.urls")),
     path("v1/openapi.json", show_document, name="openapi"),
+    # The original client's; its other paths are the gateway's.
+    path("api/v1/revenue", report_revenue, name="original-revenue"),
     # What Stripe calls, and nobody else: no part of the management API.
     path("stripe/webhooks/<str:endpoint>", receive_webhook, name="stripe-webhook"),
     # Before the admin, which answers every path below its own.

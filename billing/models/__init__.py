@@ -5,6 +5,7 @@ from billing.models.outbox import ACTIVE, BillingPeriod, Measurement, Measuremen
 from billing.models.plans import PlanAccount, PlanCursor, PlanReport, PlanStatus
 from billing.models.rate_cards import PresumedApproval, RateCard, RateCardAssignment, RateCardVersion
 from billing.models.reconciliations import Reconciliation
+from billing.models.reported import ReportedPayment
 from billing.models.stripe_accounts import AccessMode, AccountState, StripeAccount
 from billing.models.stripe_events import EventState, StripeEvent
 from billing.models.stripe_links import LinkState, StripeLink
@@ -53,6 +54,7 @@ __all__ = [
     "RateCardAssignment",
     "RateCardVersion",
     "Reconciliation",
+    "ReportedPayment",
     "StripeAccount",
     "StripeEvent",
     "StripeInvoice",

@@ -225,6 +225,8 @@ class Policy(msgspec.Struct, frozen=True, array_like=True):
     refused_until: datetime | None = None
     """Until when noburn's own plan of the tenant lets no call through."""
     guards: tuple[GuardRule, ...] = ()
+    project_ids: tuple[UUID, ...] = ()
+    """The ids of `projects`, in their order; none in a policy that was compiled by an earlier release."""
 
 
 encode = msgspec.msgpack.Encoder().encode

@@ -23,6 +23,8 @@ from budgets.gateway import reads
 from budgets.gateway.admission import Refusal, Repriced, admit, stands_in_the_way
 from budgets.gateway.config import GatewayConfig
 from budgets.gateway.decisions import record
+from budgets.gateway.original.native import Native
+from budgets.gateway.original.routes import OriginalClient
 from budgets.gateway.preflight import allow_answer, call_of, deny_answer, price, refusal, unpriced
 from budgets.gateway.request import Receive, Request, Scope, read_body
 from budgets.gateway.runs import RUNS_PATH, close_run, closing_of, handles_run, start_run
@@ -115,12 +117,24 @@ class GatewayApp:
             ("GET", "/readyz"): self._readyz,
             ("POST", RUNS_PATH): self._start_run,
         }
+        self._original = OriginalClient(
+            Native(
+                plane=self._plane,
+                preflight=self._preflight,
+                settle=self._settle,
+                void=self._void,
+                start_run=self._start_run,
+                close_run=self._close_run,
+                any_key=self._any_key,
+                live_key=self._key,
+            )
+        )
 
     def handles(self, path: str, method: str = "GET") -> bool:
         """Whether a path belongs to the gateway; of runs by the method, since the management API lists them."""
         if path == RUNS_PATH or path.startswith(f"{RUNS_PATH}/"):
             return handles_run(path, method)
-        return path in self.PATHS or path.startswith("/v1/holds/")
+        return path in self.PATHS or path.startswith("/v1/holds/") or self._original.handles(path)
 
     async def startup(self) -> None:
         """Connects and loads what every decision needs."""
@@ -159,7 +173,8 @@ class GatewayApp:
         method, path = scope["method"], scope["path"]
         handler = self._routes.get((method, path))
         if handler is None:
-            handler = self._other(method, path)
+            of = self._original.handler if self._original.handles(path) else self._other
+            handler = of(method, path)
         body = await read_body(receive, BATCH_BODY_MAX if path == "/v1/settle/batch" else BODY_MAX)
         try:
             return await handler(Request(scope, body, request_id))

@@ -11,6 +11,7 @@ from budgets.services.epochs import CountersUnavailable, EpochDirectory
 from budgets.services.grants import Grants
 from budgets.services.guards import Guards
 from budgets.services.holds import Holds
+from budgets.services.open_checks import OpenChecks
 from budgets.services.resolutions import Resolutions
 from budgets.services.runs import Runs
 from budgets.services.snapshots import Snapshots
@@ -45,6 +46,7 @@ class DataPlane:
         waiters = Waiters()
         self.snapshots = Snapshots(store=self._store, redis=self._redis, epochs=self._epochs)
         self.books = Books(self._store)
+        self.open_checks = OpenChecks(self._redis)
         self.subjects = Subjects(self._store)
         # A connection of its own: writing the log never keeps the money path waiting for one.
         self.decisions = DecisionLog(DecisionStore(database_url, connections=1))

@@ -99,6 +99,7 @@ def compile_policy(*, tenant_id: UUID, version: int, now: datetime) -> Policy:
         wallet=_wallet(tenant_id),
         refused_until=tenant.calls_refused_until,
         guards=_guards(tenant_id),
+        project_ids=tuple(projects),
     )
 
 

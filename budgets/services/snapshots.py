@@ -36,6 +36,7 @@ class Snapshot:
         "keys",
         "learned",
         "matcher",
+        "named",
         "policy",
         "prices",
         "projects",
@@ -47,6 +48,11 @@ class Snapshot:
         self.keys: dict[bytes, KeyRecord] = {key.digest: key for key in policy.keys}
         self.key_ids = {key.key_id: ids.encode(ids.API_KEY, key.key_id) for key in policy.keys}
         self.projects = frozenset(policy.projects)
+        # By either of its names, for callers who know a project by its id.
+        self.named = {name: name for name in policy.projects} | {
+            ids.encode(ids.PROJECT, key): name
+            for key, name in zip(policy.project_ids, policy.projects, strict=False)
+        }
         self.guards = policy.guards
         # None for tenants without wallets, who pay nothing for them.
         self.ceilings = Ceilings(policy.wallet.charges) if policy.wallet is not None else None

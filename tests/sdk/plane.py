@@ -23,10 +23,10 @@ FIELDS = "kind, cost_nano, tokens, outcome, model, reported_model, flags, tags, 
 class Served:
     """A gateway in a thread of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, app: Any = None) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._app = GatewayApp(gateway_config())
+        self._app: Any = app or GatewayApp(gateway_config())
         self._ready = threading.Event()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="gateway", daemon=True)

@@ -59,3 +59,16 @@ class Keys:
     def pattern(self) -> str:
         """A SCAN pattern for everything of this epoch but the epoch key."""
         return f"{self._prefix}:*".replace("{", "[{]").replace("}", "[}]")
+
+
+def open_checks_key(tenant_id: UUID, group: str, bucket: int) -> str:
+    """The checks of the original client that wait for their event: of one group, placed in one span of time.
+
+    This key and the next carry no epoch: what a planned close of one leaves open is still to be settled.
+    """
+    return f"{{nb{shard_of(tenant_id):02d}}}:o:{tenant_id.hex}:{group}:{bucket}"
+
+
+def event_key(tenant_id: UUID, event: str) -> str:
+    """What became of one event of the original client."""
+    return f"{{nb{shard_of(tenant_id):02d}}}:v:{tenant_id.hex}:{event}"
