@@ -80,6 +80,7 @@ WORDS = frozenset(
         "period",
         "plan",
         "project",
+        "mode",
         "parent",
         "provider",
         "reason",
