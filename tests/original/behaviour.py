@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import threading
@@ -12,18 +13,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from langchain_openai import ChatOpenAI
-from noburn.integrations.langchain import NoburnCallbackHandler
-
-from noburn import NoburnBlockedError, NoburnGuard
 
 URL, KEY, PROJECT = (os.environ[f"NOBURN_{name}"] for name in ("BASE_URL", "API_KEY", "PROJECT_ID"))
+# By name, since in this repository another package has it.
+client: Any = importlib.import_module("noburn")
+handlers: Any = importlib.import_module("noburn.integrations.langchain")
 DELIVERIES = 3
 PATIENT = 60.0
 
 
 def guard(url: str = URL, timeout: float = PATIENT) -> Any:
     """A client that lets nothing through which it could not ask about."""
-    return NoburnGuard(api_key=KEY, project_id=PROJECT, base_url=url, timeout=timeout, on_error="block")
+    return client.NoburnGuard(
+        api_key=KEY, project_id=PROJECT, base_url=url, timeout=timeout, on_error="block"
+    )
 
 
 def crowd() -> int:
@@ -47,11 +50,13 @@ def crowd() -> int:
 def refused() -> str:
     """What LangChain's caller is told where the budget is used up."""
     llm = ChatOpenAI(
-        model="gpt-4o-mini", callbacks=[NoburnCallbackHandler(guard(), end_user_id="poor")], max_retries=2
+        model="gpt-4o-mini",
+        callbacks=[handlers.NoburnCallbackHandler(guard(), end_user_id="poor")],
+        max_retries=2,
     )
     try:
         llm.invoke("Write a haiku about budgets, please.")
-    except NoburnBlockedError as error:
+    except client.NoburnBlockedError as error:
         return str(error.block_reason)
     return "let through"
 

@@ -35,12 +35,23 @@ class Whole:
         await self._dispatcher(scope, receive, send)
 
 
+def close_connections(**_: Any) -> None:
+    """Closes the connections of a request's thread, which ends with it."""
+    from django.db import connections
+
+    connections.close_all()
+
+
 @pytest.fixture(scope="module")
 def served(_world: World) -> Iterator[Served]:
+    from django.core.signals import request_finished
+
     from tests.sdk.plane import Served
 
     found = Served(Whole())
+    request_finished.connect(close_connections)
     yield found
+    request_finished.disconnect(close_connections)
     found.close()
 
 

@@ -13,7 +13,8 @@ import re
 import warnings
 from typing import Any
 
-README = importlib.metadata.metadata("noburn").get_payload()
+METADATA: Any = importlib.metadata.metadata("noburn")
+README = METADATA.get_payload()
 EXAMPLES: list[str] = re.findall(r"^```python\n(.*?)^```", str(README), re.MULTILINE | re.DOTALL)
 ADDED = '\n    base_url=os.environ["NOBURN_BASE_URL"],\n    timeout=60.0,'
 HERE = 'project_id=os.environ["NOBURN_PROJECT_ID"],'

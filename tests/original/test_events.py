@@ -24,7 +24,7 @@ LONG_MS = 1_800_000
 
 def shift(alice: Account, milliseconds: int) -> None:
     """Puts what is known of every event so far into the past, as if that time had gone by."""
-    redis = alice.world.redis
+    redis: Any = alice.world.redis
     for key in redis.scan_iter(f"*:v:{alice.tenant_id.hex}:*"):
         for name, value in redis.hgetall(key).items():
             first, colon, rest = value.partition(":")
@@ -105,16 +105,17 @@ class TestMatching:
     def test_after_a_recovery_settles_in_the_closed_epoch(self, alice: Account) -> None:
         alice.budget("all", "$1", scope="tenant")
         check(alice, 0.4)
+        redis: Any = alice.world.redis
         kept = {
-            key: alice.world.redis.zrange(key, 0, -1, withscores=True)
-            for key in alice.world.redis.scan_iter(f"*:o:{alice.tenant_id.hex}:*")
+            key: redis.zrange(key, 0, -1, withscores=True)
+            for key in redis.scan_iter(f"*:o:{alice.tenant_id.hex}:*")
         }
         alice.world.lose_redis()
         alice.world.recover()
         # What an append-only file would have brought back.
         for key, members in kept.items():
-            alice.world.redis.zadd(key, dict(members))
-            alice.world.redis.expire(key, 3600)
+            redis.zadd(key, dict(members))
+            redis.expire(key, 3600)
         assert tell(alice, 0.1)["matched"] is True
         assert alice.counter("all")["spent"] == 100_000_000
         assert alice.counter("all")["stranded"] == 0

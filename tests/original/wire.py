@@ -14,7 +14,7 @@ AT = "2026-11-30T12:00:00Z"
 FIGURES = tuple(f"{who}_spend_usd" for who in ("project", "user", "run"))
 
 
-def checking(account: Account, cost: float = 0.0, **fields: Any) -> Any:
+def checking(account: Account, cost: Any = 0.0, **fields: Any) -> Any:
     """A check that is under way once awaited; of a tool without a price, or of the model that `fields` name."""
     body = {
         "project_id": "default",
@@ -55,7 +55,7 @@ def posting(account: Account, path: str, body: object, **options: Any) -> Any:
     return send(account.world.app, "POST", path, body=body, idempotency_key=None, **options)
 
 
-def check(account: Account, cost: float = 0.0, **fields: Any) -> Answer:
+def check(account: Account, cost: Any = 0.0, **fields: Any) -> Answer:
     """A check."""
     answer: Answer = account.world.run(checking(account, cost, **fields))
     return answer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -317,8 +317,9 @@ def quota_of(
 
     `blocks`: whether it refused a call; None: whether it would refuse one of `estimate_nano`.
     """
-    found = []
+    found: list[tuple[float, int, dict[str, Any]]] = []
     for each in budgets:
+        shown: Callable[[int], msgspec.Raw]
         if each["scope"] not in USERS or not each.get("plan") or each["window"] not in WINDOWS:
             continue
         if "limit_usd" in each:
