@@ -246,6 +246,7 @@ class GatewayApp:
         raise CountersUnavailable("the tenant's prices did not come to rest; try again")
 
     async def _decide(self, request: Request, snapshot: Snapshot, key: KeyRecord) -> Answer:
+        _ = request.idempotency_key
         wanted, unknown = read(request.body, Preflight)
         tries = Tries(wanted, ignored(unknown))
         for attempt in tries:
