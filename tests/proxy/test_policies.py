@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import openai
 import pytest
@@ -32,7 +33,7 @@ class TestPolicies:
         made = PolicyFields(name="by task", rules=[rule], tiers={"openai": {"small": "gpt-4o-mini"}})
         tenant_id = plane.account.tenant_id
         create_policy(tenant_id=tenant_id, policy=made, actor="test", now=datetime.now(UTC))
-        schema = {"name": "s", "strict": True, "schema": {"type": "object"}}
+        schema: Any = {"name": "s", "strict": True, "schema": {"type": "object"}}
         with openai.OpenAI(base_url=proxy.openai_url, api_key=CALLERS_KEY, timeout=240) as client:
             raw = client.chat.completions.with_raw_response.create(
                 model="gpt-4o",

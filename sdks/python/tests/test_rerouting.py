@@ -49,7 +49,7 @@ def admitted(authority: Choosing, asynchronous: bool) -> tuple[HeldCall, list[An
     """The call held, and what was put aside for the settler."""
     gate = Gate("nb_live_x", "http://127.0.0.1:1", authority=authority, outbox=False)
     put: list[Any] = []
-    gate.settler.put = put.append  # type: ignore[method-assign]
+    gate.settler.put = put.append  # type: ignore[method-assign, assignment]
     asked: Asked | None = asked_for("/v1/messages", BODY)
     assert asked is not None
     try:
