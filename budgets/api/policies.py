@@ -78,7 +78,7 @@ class _Names(serializers.ListField):
         super().__init__(child=child, min_length=1, max_length=NAMES_MAX, required=False, **options)
 
 
-class Numbers(Strict):
+class NumberSpan(Strict):
     """From `min` to `max`, both included."""
 
     min = CountField(min_value=0, max_value=_COUNT_MAX, required=False)
@@ -95,7 +95,7 @@ def _share() -> serializers.RegexField:
     )
 
 
-class Share(Strict):
+class ShareSpan(Strict):
     """From `min` to `max`, both included."""
 
     min = _share()
@@ -111,7 +111,7 @@ def _clock() -> serializers.RegexField:
     )
 
 
-class Time(Strict):
+class HoursOfDays(Strict):
     """Days and hours, in the policy's time zone; `to` is excluded and may lie on the next day."""
 
     days = _Names(DAYS)
@@ -121,7 +121,7 @@ class Time(Strict):
         return {**super().get_fields(), "from": _clock(), "to": _clock()}
 
 
-class When(Strict):
+class RuleWhen(Strict):
     """What a call must be for the rule to match: all of what is named. A name may end in `*`."""
 
     provider = _Names()
@@ -137,16 +137,16 @@ class When(Strict):
         ),
         required=False,
     )
-    input_tokens = Numbers(required=False)
-    max_output_tokens = Numbers(required=False)
-    steps = Numbers(required=False, help_text="Messages, or steps, that it goes through.")
-    time = Time(required=False)
-    utilization = Share(
+    input_tokens = NumberSpan(required=False)
+    max_output_tokens = NumberSpan(required=False)
+    steps = NumberSpan(required=False, help_text="Messages, or steps, that it goes through.")
+    time = HoursOfDays(required=False)
+    utilization = ShareSpan(
         required=False, help_text="Used share of the tightest budget that the call falls under."
     )
 
 
-class Then(Strict):
+class RuleThen(Strict):
     """What becomes of a call that matches."""
 
     action = serializers.ChoiceField(choices=[str(one) for one in Outcome])
@@ -158,11 +158,11 @@ class PolicyRule(Strict):
     """One rule."""
 
     name = serializers.CharField(max_length=NAME_LENGTH_MAX)
-    when = When(required=False, help_text="Left out: every call.")
-    then = Then()
+    when = RuleWhen(required=False, help_text="Left out: every call.")
+    then = RuleThen()
 
 
-class Tiers(Strict):
+class ModelTiers(Strict):
     """The models of one provider's tiers."""
 
     small = serializers.CharField(max_length=NAME_LENGTH_MAX, required=False)
@@ -183,7 +183,7 @@ class PolicyOut(Representation):
     position = serializers.IntegerField(help_text="Policies are gone through by it, then by age.")
     enabled = serializers.BooleanField()
     rules = serializers.ListField(child=PolicyRule())
-    tiers = serializers.DictField(child=Tiers())
+    tiers = serializers.DictField(child=ModelTiers())
     time_zone = serializers.CharField(allow_null=True, help_text="Null: the tenant's.")
     archived_at = TimeField(allow_null=True)
     created_at = TimeField()
@@ -194,7 +194,7 @@ class PolicyIn(Strict):
 
     name = serializers.CharField(max_length=NAME_LENGTH_MAX)
     rules = _rules()
-    tiers = serializers.DictField(child=Tiers(), required=False, help_text="By provider.")
+    tiers = serializers.DictField(child=ModelTiers(), required=False, help_text="By provider.")
     position = CountField(min_value=0, max_value=1_000_000, required=False)
     enabled = serializers.BooleanField(required=False)
     time_zone = serializers.CharField(max_length=64, required=False, allow_null=True)

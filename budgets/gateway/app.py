@@ -306,6 +306,7 @@ class GatewayApp:
         )
 
     async def _decide(self, request: Request, snapshot: Snapshot, key: KeyRecord) -> Answer:
+        _ = request.idempotency_key
         wanted, unknown = read(request.body, Preflight)
         tries = Tries(wanted, ignored(unknown))
         for attempt in tries:

@@ -54,7 +54,7 @@ class TestFlights:
             work = Work()
             work.go.set()
             found = await asyncio.gather(flights.share("a", work), flights.share("b", work))
-            return found, len(flights._running) + len(flights._next)
+            return list(found), len(flights._running) + len(flights._next)
 
         assert asyncio.run(two()) == ([1, 2], 0)
 

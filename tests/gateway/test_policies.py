@@ -220,7 +220,7 @@ class TestSimulation:
         logged(alice)
         now = datetime.now(UTC)
         draft = PolicyFields(name="by task", rules=BY_TASK, tiers=TIERS)
-        span = {"since": now - timedelta(hours=1), "until": now + timedelta(hours=1)}
+        span: dict[str, Any] = {"since": now - timedelta(hours=1), "until": now + timedelta(hours=1)}
         wanted = Wanted(policy=draft, replaces=None, **span)
         found = simulate(tenant_id=alice.tenant_id, wanted=wanted, now=now)
 
