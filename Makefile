@@ -76,3 +76,4 @@ requirements: setup
 	$(COMPILE) tests/sdk/frameworks/requirements.in -o tests/sdk/frameworks/requirements.txt
 	$(COMPILE) tests/sdk/versions/openai-2.in -o tests/sdk/versions/openai-2.txt
 	$(COMPILE) tests/proxy/node/requirements.in -o tests/proxy/node/requirements.txt
+	$(COMPILE) tests/billing/push/localstripe/requirements.in -o tests/billing/push/localstripe/requirements.txt

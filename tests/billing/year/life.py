@@ -17,10 +17,11 @@ from uuid import UUID
 
 import psycopg
 
-from billing.domain.pushing import LAG, hour_of, month_of
+from billing.domain.pushing import LAG, hour_of
 from billing.domain.rate_card_reading import read_terms
 from billing.models import CreditNote, Measurement, RateCard, StripeAccount, StripeInvoice
 from billing.services import credit_notes, freezing, pushing, quiet, reconciling, stripe_inbox
+from billing.services.invoices import NO_INVOICE_AFTER
 from billing.services.rate_cards import NewVersion, append_version, assign_card, create_rate_card
 from billing.services.sending import CHECKING
 from tests.billing.book import Book
@@ -289,7 +290,7 @@ class Life:
         self.truth.bounds[customer].append(hour_of(self.now))
         self.happened["last invoice" if last else "no last invoice"] += 1
         if not last:
-            self.unasked[customer] = month_of(self.now)[1] + 6 * DAY
+            self.unasked[customer] = self.now + NO_INVOICE_AFTER + DAY
         if self.dice(60):
             self._subscribe(till, name)
         else:
@@ -443,10 +444,14 @@ class Life:
                 continue
 
     def quiet_end(self) -> None:
-        """The rest of the month without news, and the first days of the next: what came late is carried and invoiced."""
+        """The rest of the month without news, and the first days of the next: what came late is carried and invoiced.
+
+        Where that is less than a week, another month: that an ended subscription has no invoice is known after days.
+        """
         self.double.heal()
         self.chances = Chances(fault=0, death=0)
-        self.live((month_start(month_start(self.now) + 40 * DAY) - self.now).days + 2, quiet=True)
+        ends_at = month_start(month_start(self.now + 7 * DAY) + 40 * DAY)
+        self.live((ends_at - self.now).days + 2, quiet=True)
 
 
 class Dying:
