@@ -11,7 +11,6 @@ import random
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from types import ModuleType
 from typing import Any
 from uuid import UUID
 
@@ -20,7 +19,7 @@ import psycopg
 from billing.domain.pushing import LAG, hour_of
 from billing.domain.rate_card_reading import read_terms
 from billing.models import CreditNote, Measurement, RateCard, StripeAccount, StripeInvoice
-from billing.services import credit_notes, freezing, pushing, quiet, reconciling, stripe_inbox
+from billing.services import credit_notes, freezing, pushing, reconciling, stripe_inbox
 from billing.services.invoices import NO_INVOICE_AFTER
 from billing.services.rate_cards import NewVersion, append_version, assign_card, create_rate_card
 from billing.services.sending import CHECKING
@@ -28,6 +27,7 @@ from tests.billing.book import Book
 from tests.billing.push.processes import killed
 from tests.billing.push.till import DAY, EARLIER, HOUR, Till
 from tests.billing.year.contracts import MODEL, PROVIDER, Contract
+from tests.billing.year.deaths import DEATHS, STEPS, Death, Dying
 from tests.billing.year.purses import Purse
 from tests.billing.year.subscribers import cancel, is_subscribed, subscribe
 from tests.billing.year.truth import Call, Name, Truth, month_start
@@ -38,29 +38,11 @@ FAULTS = (
     "error_before", "error_after", "drop_before", "drop_after", "hang_before", "hang_after", "rate_limit", "lock",
 )  # fmt: skip
 HANG_SECONDS = 0.02
-STEPS = {
-    "passed over": quiet,
-    "frozen": freezing,
-    "marked": pushing,
-    "answered": pushing,
-    "written": pushing,
-    "checked": pushing,
-    "credit note issued": credit_notes,
-    "handler done": stripe_inbox,
-}
-DEATHS = (
-    ("freeze", "passed over"), ("freeze", "frozen"), ("push", "marked"), ("push", "answered"), ("push", "written"),
-)  # fmt: skip
-"""Steps at which a worker's process is killed, one after the other; besides at `checked`, whenever it comes to it."""
-
 OLD = timedelta(days=50)
 """When what was presumed is settled at the latest: periods are looked at every hour for 70 days."""
 
 ROUNDS_MAX = 40
-
-
-class Death(BaseException):
-    """A worker's end in the midst of its work: nothing catches it."""
+LAST_TOKENS = 2_000_000_000
 
 
 @dataclass
@@ -177,7 +159,9 @@ class Life:
     def _day(self, quiet: bool) -> None:
         midnight = self.now.replace(hour=0, minute=0, second=0, microsecond=0) + DAY
         for till in self.tills:
-            if not quiet:
+            if quiet:
+                self._last_use(till, midnight - DAY)
+            else:
                 self._use(till, midnight - DAY)
                 self._change(till, midnight)
             if self.now >= self.dark_until:
@@ -216,14 +200,22 @@ class Life:
             if self.dice(10) or self.truth.calls[hold].placed_at < day - OLD:
                 self._correct(till, hold)
 
+    def _last_use(self, till: Till, day: datetime) -> None:
+        """Once a month so much that nobody's credit is left: Stripe bills no use below zero, so credit waits for use."""
+        for name in self.names:
+            if (month := month_start(day)) not in self.truth.last[till.tenant_id, name]:
+                self.truth.last[till.tenant_id, name].add(month)
+                self._call(till, name, day + 12 * HOUR, tokens=LAST_TOKENS)
+
     def _price(self) -> int:
         return 100 * self.chance.randrange(1, 10)
 
     def _tokens(self) -> int:
         return self.chance.choice((1, 9, 123, 4_567, 890_123, 12_345_678)) * self.chance.randrange(1, 3)
 
-    def _call(self, till: Till, name: str, at: datetime) -> None:
-        customer, tokens, presumed = (till.tenant_id, name), self._tokens(), self.dice(self.chances.presumed)
+    def _call(self, till: Till, name: str, at: datetime, *, tokens: int = 0) -> None:
+        customer, presumed = (till.tenant_id, name), not tokens and self.dice(self.chances.presumed)
+        tokens = tokens or self._tokens()
         cost = tokens * self.contracts[till.tenant_id].price_nano
         by_wallet = customer in self.purses and self.purses[customer].take(at)
         hold = till.book.call(
@@ -452,26 +444,3 @@ class Life:
         self.chances = Chances(fault=0, death=0)
         ends_at = month_start(month_start(self.now + 7 * DAY) + 40 * DAY)
         self.live((ends_at - self.now).days + 2, quiet=True)
-
-
-class Dying:
-    """Within it a worker's code comes to a step so often, and ends there."""
-
-    def __init__(self, step: str | None, times: int) -> None:
-        self.step, self.left = step, times
-        self._kept: list[tuple[ModuleType, Any]] = []
-
-    def _reached(self, name: str) -> None:
-        self.left -= name == self.step
-        if name == self.step and self.left <= 0:
-            self.left = 1_000_000
-            raise Death(name)
-
-    def __enter__(self) -> None:
-        for module in {id(each): each for each in STEPS.values()}.values():
-            self._kept.append((module, module.reached))
-            module.reached = self._reached  # type: ignore[attr-defined]
-
-    def __exit__(self, *_: object) -> None:
-        for module, before in self._kept:
-            module.reached = before  # type: ignore[attr-defined,unused-ignore]

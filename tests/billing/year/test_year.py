@@ -12,7 +12,8 @@ import pytest
 
 from billing.models import ACTIVE, CreditNote, Measurement
 from tests.billing.push.till import DAY, TODAY
-from tests.billing.year.life import DEATHS, FAULTS, STEPS, Chances
+from tests.billing.year.deaths import DEATHS, STEPS
+from tests.billing.year.life import FAULTS, Chances
 from tests.billing.year.truth import month_start
 
 if TYPE_CHECKING:

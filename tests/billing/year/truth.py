@@ -41,6 +41,9 @@ class Truth:
     calls: dict[UUID, Call] = field(default_factory=dict)
     default: dict[UUID, list[tuple[datetime, int]]] = field(default_factory=lambda: defaultdict(list))
     own: dict[Name, list[tuple[datetime, int]]] = field(default_factory=lambda: defaultdict(list))
+    last: dict[Name, set[datetime]] = field(default_factory=lambda: defaultdict(set))
+    """Months of the quiet end in which a customer used something after all."""
+
     bounds: dict[Name, list[datetime]] = field(default_factory=lambda: defaultdict(list))
     """Full hours in which a customer's subscription ended or began: periods end there, as they do with the month."""
 
