@@ -48,7 +48,7 @@ class TestAPeriodWhoseHoursAreGone:
         till.use(2_000, BEGAN + 4 * HOUR)
         till.book.owner.execute("UPDATE usage_cursor SET hours_from = %s", [BEGAN + 2 * HOUR])
         till.live(BEGAN + 8 * HOUR)
-        assert (till.values(), till.periods()[-1].closed_at) == ([1_000], BEGAN + 4 * HOUR + HOUR / 3)
+        assert (till.values(), till.periods()[-1].closed_at) == ([1_000], BEGAN + 3 * HOUR + HOUR / 3)
         told = Alert.objects.filter(tenant_id=till.tenant_id, kind="push_failed")
         (alert,) = told
         assert "no longer known by the hour" in alert.details["reason"]
