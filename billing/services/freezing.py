@@ -58,6 +58,7 @@ WINDOWS_MAX: Final = 96
 """Windows of one transaction: four days."""
 
 LINKS_AT_ONCE: Final = 50
+TOGETHER_MIN: Final = 2
 FOLLOWED: Final = timedelta(days=70)
 """For how long after its end a closed period is looked at every hour; the nightly reconciliation looks at all."""
 
@@ -88,7 +89,7 @@ def freeze_due(*, now: datetime, limit: int = LINKS_AT_ONCE) -> int:
         .order_by("next_freeze_at", "pk")
         .values_list("pk", flat=True)[:limit]
     )
-    passed = pass_over(links=due, now=now, followed=FOLLOWED) if len(due) > 1 else set()
+    passed = _passed_over(due, now)
     for link_id in due:
         if link_id in passed:
             continue
@@ -99,6 +100,18 @@ def freeze_due(*, now: datetime, limit: int = LINKS_AT_ONCE) -> int:
             log.exception("link %s could not be frozen", link_id)
             StripeLink.objects.filter(pk=link_id).update(next_freeze_at=now + RETRY)
     return len(due)
+
+
+def _passed_over(due: Sequence[UUID], now: datetime) -> set[UUID]:
+    """Those of whom nothing new is owed; none where that cannot be found out together."""
+    if len(due) < TOGETHER_MIN:
+        return set()
+    try:
+        return pass_over(links=due, now=now, followed=FOLLOWED)
+    except Exception:
+        # One that cannot be charged is found when each is looked at by itself.
+        log.exception("%d customers could not be looked at together", len(due))
+        return set()
 
 
 def freeze(*, link_id: UUID, now: datetime, followed: timedelta = FOLLOWED) -> Frozen:

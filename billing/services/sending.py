@@ -93,7 +93,7 @@ class Outbox(Generic[R]):
                 asked = timedelta(seconds=error.retry_after_seconds or 0)
                 self._again(row, max(again_at, now + asked), error, **begun)
             case SinkUnauthorized():
-                self._again(row, now, error, **begun)
+                self._again(row, again_at, error, **begun)
             case _:
                 self.fail(row=row, outcome="refused", reason=str(error), now=now)
 

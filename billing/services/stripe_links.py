@@ -14,7 +14,7 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 
 from billing.domain.pushing import backoff_seconds, month_of
-from billing.domain.sink import SinkBusy, SinkError, SinkMissing, SinkUnavailable
+from billing.domain.sink import SinkBusy, SinkError, SinkRefused, SinkUnavailable
 from billing.models import (
     AccountState,
     LinkState,
@@ -189,8 +189,8 @@ def _note_the_end(account: StripeAccount, row: StripeLink, now: datetime) -> Non
     if row.subscription:
         try:
             refresh_subscription(account=account, link_id=row.pk, now=now)
-        except SinkMissing:
-            log.info("%s is gone", row.subscription)
+        except SinkRefused as error:
+            log.info("where %s ended is not known: %s", row.subscription, error)
 
 
 def _waiting(row: StripeLink) -> Any:
