@@ -179,7 +179,7 @@ class InvoicePreviews(TenantView[Customer]):
             return Response([list(COLUMNS), *(_line(line) for line in found.lines)])
         paid = share_in(
             tenant_id=self.tenant_id,
-            customer_id=customer.pk,
+            customer=customer.external_id,
             charge=found,
             starts_at=asked.starts_at,
             until=asked.until,

@@ -1,14 +1,21 @@
 """Tables of billing."""
 
 from billing.models.invoices import CreditNote, CreditNoteReason, CreditNoteState, StripeInvoice
-from billing.models.outbox import ACTIVE, BillingPeriod, Measurement, MeasurementKind, MeasurementState
+from billing.models.outbox import (
+    ACTIVE,
+    BillingPeriod,
+    Measurement,
+    MeasurementKind,
+    MeasurementState,
+    Sendable,
+)
 from billing.models.plans import PlanAccount, PlanCursor, PlanReport, PlanStatus
 from billing.models.rate_cards import PresumedApproval, RateCard, RateCardAssignment, RateCardVersion
 from billing.models.reconciliations import Reconciliation
 from billing.models.reported import ReportedPayment
 from billing.models.stripe_accounts import AccessMode, AccountState, StripeAccount
 from billing.models.stripe_events import EventState, StripeEvent
-from billing.models.stripe_links import LinkState, StripeLink
+from billing.models.stripe_links import BILLED, LinkState, StripeLink
 from billing.models.wallets import (
     Account,
     CreditGrant,
@@ -28,6 +35,7 @@ from billing.models.wallets import (
 
 __all__ = [
     "ACTIVE",
+    "BILLED",
     "AccessMode",
     "Account",
     "AccountState",
@@ -55,6 +63,7 @@ __all__ = [
     "RateCardVersion",
     "Reconciliation",
     "ReportedPayment",
+    "Sendable",
     "StripeAccount",
     "StripeEvent",
     "StripeInvoice",

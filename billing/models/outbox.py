@@ -69,10 +69,28 @@ ACTIVE = (
 """States that count towards what a period has told. What is abandoned is told anew by the next one."""
 
 
-class Measurement(TenantOwned):
+class Sendable(TenantOwned):
+    """A message to a meter of Stripe's: when it happened, and what became of it; `billing.services.sending`."""
+
+    at = models.DateTimeField()
+    created_at = models.DateTimeField()
+
+    state = models.CharField(max_length=16, choices=MeasurementState, default=MeasurementState.PENDING)
+    first_sent_at = models.DateTimeField(null=True, blank=True)
+    next_attempt_at = models.DateTimeField()
+    tries = models.IntegerField(default=0)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    outcome = models.CharField(max_length=16, blank=True, db_default="")
+    error = models.CharField(max_length=300, blank=True, db_default="")
+
+    class Meta(TenantOwned.Meta):
+        abstract = True
+
+
+class Measurement(Sendable):
     """One message to Stripe: so many micro-USD of one customer at one moment. A trigger keeps its payload as written.
 
-    The payload is everything down to `created_at`. `key` is identifier and idempotency key in one.
+    The payload is all but what became of it. `key` is identifier and idempotency key in one.
     """
 
     customer = models.ForeignKey(
@@ -101,17 +119,7 @@ class Measurement(TenantOwned):
     meter_event = models.CharField(max_length=100)
     stripe_customer = models.CharField(max_length=64)
     value_micro = models.BigIntegerField()
-    at = models.DateTimeField()
     owed_nano = models.BigIntegerField()
-    created_at = models.DateTimeField()
-
-    state = models.CharField(max_length=16, choices=MeasurementState, default=MeasurementState.PENDING)
-    first_sent_at = models.DateTimeField(null=True, blank=True)
-    next_attempt_at = models.DateTimeField()
-    tries = models.IntegerField(default=0)
-    finished_at = models.DateTimeField(null=True, blank=True)
-    outcome = models.CharField(max_length=16, blank=True, db_default="")
-    error = models.CharField(max_length=300, blank=True, db_default="")
 
     class Meta:
         constraints = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.db import models
 
-from billing.models.outbox import MeasurementState
+from billing.models.outbox import MeasurementState, Sendable
 from tenants.models.base import TenantOwned
 
 
@@ -71,7 +71,7 @@ class PlanAccount(TenantOwned):
         return self.offer
 
 
-class PlanReport(TenantOwned):
+class PlanReport(Sendable):
     """One message to the platform's Stripe: so many requests of a tenant in an hour, or a correction of them.
 
     What it says is never altered. `key` is identifier and idempotency key in one.
@@ -86,15 +86,6 @@ class PlanReport(TenantOwned):
     meter_event = models.CharField(max_length=100)
     stripe_customer = models.CharField(max_length=64)
     requests = models.BigIntegerField()
-    at = models.DateTimeField()
-    created_at = models.DateTimeField()
-
-    state = models.CharField(max_length=16, choices=MeasurementState, default=MeasurementState.PENDING)
-    first_sent_at = models.DateTimeField(null=True, blank=True)
-    next_attempt_at = models.DateTimeField()
-    tries = models.IntegerField(default=0)
-    finished_at = models.DateTimeField(null=True, blank=True)
-    error = models.CharField(max_length=300, blank=True, db_default="")
 
     class Meta:
         constraints = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from django.db import models
 
 from tenants.models import Customer, TenantOwned
@@ -13,6 +15,10 @@ class LinkState(models.TextChoices):
     PENDING = "pending"
     LINKED = "linked"
     FAILED = "failed"
+
+
+BILLED: Final = frozenset({"active", "trialing", "past_due", "unpaid"})
+"""States of a subscription in which usage is told."""
 
 
 class StripeLink(TenantOwned):

@@ -28,6 +28,10 @@ class InvalidPeriod(Invalid):
     """A period that cannot be charged for."""
 
 
+class PeriodPruned(InvalidPeriod):
+    """A period of hours that are no longer kept: it can never be charged for again."""
+
+
 def period_charge(
     *,
     tenant_id: UUID,
@@ -44,18 +48,20 @@ def period_charge(
     the card that holds there count. Both times are full hours (UTC). Presumed spending is not billed but where it was
     approved. Raises CustomerNotFound, InvalidPeriod.
     """
-    customer = Customer.objects.filter(tenant_id=tenant_id, pk=customer_id).first()
-    if customer is None:
-        raise CustomerNotFound(str(customer_id))
+    name = customer_named(tenant_id=tenant_id, customer_id=customer_id)
     charges = period_charges(
-        tenant_id=tenant_id,
-        customers=[customer.external_id],
-        starts_at=starts_at,
-        until=until,
-        now=now,
-        final=final,
+        tenant_id=tenant_id, customers=[name], starts_at=starts_at, until=until, now=now, final=final
     )
-    return charges[customer.external_id]
+    return charges[name]
+
+
+def customer_named(*, tenant_id: UUID, customer_id: UUID) -> str:
+    """Returns the tenant's own name of a customer. Raises CustomerNotFound."""
+    found = Customer.objects.filter(tenant_id=tenant_id, pk=customer_id).values_list("external_id", flat=True)
+    name = found.first()
+    if name is None:
+        raise CustomerNotFound(str(customer_id))
+    return name
 
 
 def period_charges(
@@ -112,7 +118,7 @@ def charges_by(
         read = used(tenant_id=tenant_id, customers=customers, spans=steps)
     except HoursPruned as pruned:
         message = f"{pruned}: begin and end with a day of UTC"
-        raise InvalidPeriod([FieldError("starts_at", message)]) from pruned
+        raise PeriodPruned([FieldError("starts_at", message)]) from pruned
     except TookTooLong as slow:
         raise InvalidPeriod(
             [FieldError("starts_at", f"{slow}: ask for less time, or fewer customers")]

@@ -31,6 +31,7 @@ from billing.domain.pushing import (
 from billing.domain.sink import SinkError, SinkUnavailable
 from billing.models import (
     ACTIVE,
+    BILLED,
     AccountState,
     BillingPeriod,
     LinkState,
@@ -39,9 +40,11 @@ from billing.models import (
     StripeAccount,
     StripeLink,
 )
-from billing.services.charges import InvalidPeriod
-from billing.services.owed import Owed, owed
+from billing.services.alerting import push_failed
+from billing.services.charges import InvalidPeriod, PeriodPruned
+from billing.services.owed import Debtor, Owed
 from billing.services.periods import ensure_periods
+from billing.services.quiet import pass_over
 from billing.services.steps import reached
 from billing.services.stripe_access import NoPlatformKey
 from billing.services.stripe_links import refresh_subscription
@@ -54,15 +57,16 @@ METER: Final = "usage"
 WINDOWS_MAX: Final = 96
 """Windows of one transaction: four days."""
 
-LINKS_AT_ONCE: Final = 10
+LINKS_AT_ONCE: Final = 50
+TOGETHER_MIN: Final = 2
 FOLLOWED: Final = timedelta(days=70)
 """For how long after its end a closed period is looked at every hour; the nightly reconciliation looks at all."""
 
 FOLLOWED_NIGHTLY: Final = timedelta(days=400)
 RETRY: Final = timedelta(minutes=5)
 PAUSE: Final = timedelta(minutes=1)
-BILLED: Final = frozenset({"active", "trialing", "past_due", "unpaid"})
-"""States of a subscription in which usage is told."""
+UNBILLED: Final = timedelta(hours=6)
+"""How soon a customer is looked at again whose subscription ended: Stripe tells of the next one, and may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +79,20 @@ class Frozen:
 
 
 def freeze_due(*, now: datetime, limit: int = LINKS_AT_ONCE) -> int:
-    """Freezes what is due of up to `limit` customers; returns how many customers that were. 0: nothing is due."""
+    """Freezes what is due of up to `limit` customers; returns how many customers that were. 0: nothing is due.
+
+    Of whom nothing new is owed is found out together; the others are frozen one by one.
+    """
     ready = StripeAccount.objects.filter(state=AccountState.READY).values("tenant_id")
     due = list(
         StripeLink.objects.filter(state=LinkState.LINKED, next_freeze_at__lte=now, tenant_id__in=ready)
         .order_by("next_freeze_at", "pk")
         .values_list("pk", flat=True)[:limit]
     )
+    passed = _passed_over(due, now)
     for link_id in due:
+        if link_id in passed:
+            continue
         try:
             freeze(link_id=link_id, now=now)
         except Exception:
@@ -90,6 +100,18 @@ def freeze_due(*, now: datetime, limit: int = LINKS_AT_ONCE) -> int:
             log.exception("link %s could not be frozen", link_id)
             StripeLink.objects.filter(pk=link_id).update(next_freeze_at=now + RETRY)
     return len(due)
+
+
+def _passed_over(due: Sequence[UUID], now: datetime) -> set[UUID]:
+    """Those of whom nothing new is owed; none where that cannot be found out together."""
+    if len(due) < TOGETHER_MIN:
+        return set()
+    try:
+        return pass_over(links=due, now=now, followed=FOLLOWED)
+    except Exception:
+        # One that cannot be charged is found when each is looked at by itself.
+        log.exception("%d customers could not be looked at together", len(due))
+        return set()
 
 
 def freeze(*, link_id: UUID, now: datetime, followed: timedelta = FOLLOWED) -> Frozen:
@@ -114,7 +136,8 @@ def freeze(*, link_id: UUID, now: datetime, followed: timedelta = FOLLOWED) -> F
             found = _freeze(account, link, now, followed)
             if not known or link.period_ends_at <= now:
                 found = replace(found, waits=True)
-        link.next_freeze_at = now if found.more else now + RETRY if found.waits else next_close(now)
+        again = next_close(now) if link.subscription_status in BILLED else now + UNBILLED
+        link.next_freeze_at = now if found.more else now + RETRY if found.waits else again
         link.save(update_fields=["frozen_until", "next_freeze_at"])
         reached("frozen")
     return found
@@ -141,18 +164,43 @@ def _refresh(account: StripeAccount, link: StripeLink, now: datetime) -> bool:
 
 def _freeze(account: StripeAccount, link: StripeLink, now: datetime, followed: timedelta) -> Frozen:
     periods = ensure_periods(account=account, link=link, now=now)
+    debtor = Debtor(tenant_id=link.tenant_id, customer_id=link.customer_id)
     until, count, left = closed_until(now), 0, WINDOWS_MAX
     for period in periods:
         if period.closed_at is not None:
             continue
         ends = _window_ends(period, link.frozen_until, until, left)
-        written, complete = _take(account, link, period, ends, now)
+        try:
+            written, complete = _take(account, link, debtor, period, ends, now)
+        except PeriodPruned:
+            _give_up(link, period, now)
+            continue
         count, left = count + written, left - len(ends)
         if not complete:
             return Frozen(count, waits=True)
         if ends and ends[-1] < min(until, period.ends_at):
             return Frozen(count, more=True)
-    return Frozen(count + _carry(account, link, periods, until, now, followed))
+    return Frozen(count + _carry(account, link, debtor, periods, until, now, followed))
+
+
+def _give_up(link: StripeLink, period: BillingPeriod, now: datetime) -> None:
+    """Closes a period whose hours are no longer kept, with what was told of it, and says so: nobody can charge the rest.
+
+    Hours of open periods are kept for over a year (`billing.services.kept_hours`), so this is the end of a long story.
+    """
+    period.closed_at = now
+    period.save(update_fields=["closed_at"])
+    push_failed(
+        tenant_id=link.tenant_id,
+        about=ids.encode(ids.CUSTOMER, link.customer_id),
+        reason="the use of a period is no longer known by the hour: what was not told of it cannot be billed",
+        details={
+            "period_starts_at": period.starts_at.isoformat(),
+            "period_ends_at": period.ends_at.isoformat(),
+            "told_until": (period.owed_until or period.starts_at).isoformat(),
+        },
+        now=now,
+    )
 
 
 def _window_ends(
@@ -172,7 +220,12 @@ def _window_ends(
 
 
 def _take(
-    account: StripeAccount, link: StripeLink, period: BillingPeriod, ends: Sequence[datetime], now: datetime
+    account: StripeAccount,
+    link: StripeLink,
+    debtor: Debtor,
+    period: BillingPeriod,
+    ends: Sequence[datetime],
+    now: datetime,
 ) -> tuple[int, bool]:
     """Writes what windows owe; returns measurements, and whether the sums of usage were whole so far.
 
@@ -183,9 +236,7 @@ def _take(
 
     def at(window_end: datetime) -> Owed:
         if window_end not in asked:
-            asked[window_end] = owed(
-                tenant_id=link.tenant_id,
-                customer_id=link.customer_id,
+            asked[window_end] = debtor.owed(
                 starts_at=period.starts_at,
                 until=window_end,
                 # The last hour of a period that is no subscription's brings no minimum with it.
@@ -194,12 +245,11 @@ def _take(
             )
         return asked[window_end]
 
-    count = 0
+    count, own = 0, _sum(Q(period=period, kind=MeasurementKind.USAGE))
     stretches = [(0, len(ends) - 1)] if ends else []
     while stretches:
         first, last = stretches.pop()
         found = at(ends[last])
-        own = _sum(Q(period=period, kind=MeasurementKind.USAGE))
         left = micro(found.nano) - own
         if left and first < last:
             middle = (first + last) // 2
@@ -209,9 +259,10 @@ def _take(
         if not found.complete:
             return count, False
         for value in parts(left):
-            count += _write(
+            written = _write(
                 account, link, period, ends[last] - HOUR, value, found.nano, now, carried_from=None
             )
+            count, own = count + written, own + written * value
         period.owed_nano, period.owed_until = found.nano, ends[last]
         link.frozen_until = max(link.frozen_until or ends[last], ends[last])
     period.save(update_fields=["owed_nano", "owed_until"])
@@ -221,6 +272,7 @@ def _take(
 def _carry(
     account: StripeAccount,
     link: StripeLink,
+    debtor: Debtor,
     periods: Sequence[BillingPeriod],
     until: datetime,
     now: datetime,
@@ -236,9 +288,7 @@ def _carry(
         if period.closed_at is None or period.invoiced_micro is None or period.ends_at < now - followed:
             continue
         try:
-            found = owed(
-                tenant_id=link.tenant_id,
-                customer_id=link.customer_id,
+            found = debtor.owed(
                 starts_at=period.starts_at,
                 until=period.ends_at,
                 # Hours without a subscription are no period that a minimum is owed for.

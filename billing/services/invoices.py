@@ -9,7 +9,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Q
 
 from billing.domain.pushing import DRAFT_MAX, hour_of
 from billing.models import BillingPeriod, StripeAccount, StripeInvoice, StripeLink
@@ -28,6 +28,7 @@ FINAL: Final = frozenset({"open", "paid", "uncollectible", "void"})
 """States in which an invoice's lines never change again."""
 
 UNPAID: Final = frozenset({"past_due", "unpaid"})
+FIRST: Final = "subscription_create"
 ACTOR: Final = "system"
 NO_INVOICE_AFTER: Final = DRAFT_MAX + timedelta(days=1)
 """How long after its end a period without an invoice is taken to have none."""
@@ -104,13 +105,17 @@ def _close_period(link: StripeLink, invoice: StripeInvoice, now: datetime) -> No
     """Closes the period that an invoice bills for: what it counted is what was told in time."""
     if invoice.usage_micro is None or invoice.period_ends_at is None:
         return
+    if invoice.billing_reason == FIRST:
+        return  # It begins when an earlier subscription ends, and bills for nothing that was used.
+    # Stripe's end, where both have it: ours is a later one if hours after it were told before it was known.
+    ended = Q(stripe_ends_at=invoice.period_ends_at) | Q(ends_at=hour_of(invoice.period_ends_at))
     closed = BillingPeriod.objects.filter(
+        ended,
         tenant_id=link.tenant_id,
         customer_id=link.customer_id,
         closed_at=None,
         stripe_ends_at__isnull=False,
         ends_at__lte=now,
-        ends_at=hour_of(invoice.period_ends_at),
     ).update(closed_at=now, invoice=invoice.stripe_id, invoiced_micro=invoice.usage_micro)
     if closed:
         link.next_freeze_at = now

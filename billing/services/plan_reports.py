@@ -1,8 +1,7 @@
 """Tells the platform's Stripe how many requests tenants with a paid plan made, hour by hour, each once.
 
-The outbox is one of its own beside that of tenants' customers, by the same rules (ADR 0036): what is told is the
-difference between what an hour came to and what was told of it, frozen with its key, repeated only while that is
-safe, and looked up in Stripe's summaries after that.
+The outbox is one of its own beside that of tenants' customers, sent by the same rules (`billing.services.sending`). What
+is told is the difference between what an hour came to and what was told of it.
 """
 
 from __future__ import annotations
@@ -15,22 +14,20 @@ from typing import Final
 from django.db import transaction
 
 from billing.domain.pushing import (
-    COUNTED_AFTER,
-    MINUTE,
     PAST_MAX,
-    backoff_seconds,
     closed_until,
     hour_of,
-    may_repeat,
     measurement_key,
     moment_of,
     next_close,
 )
-from billing.domain.sink import AlreadyTaken, Parcel, SinkBusy, SinkError, SinkUnauthorized, SinkUnavailable
+from billing.domain.sink import Parcel, SinkError
 from billing.models import ACTIVE, MeasurementState, PlanAccount, PlanReport
 from billing.queries import plan_counts
+from billing.services.sending import ASK_AGAIN, Outbox
 from billing.services.steps import reached
 from billing.services.stripe_access import NoPlatformKey, platform_access
+from billing.stores import outbox as store
 from billing.stripe.client import StripeAccess
 from billing.stripe.metering import StripeSink
 from billing.stripe.plans import METER
@@ -40,7 +37,6 @@ from noburn.kit import ids
 log = logging.getLogger(__name__)
 
 AT_ONCE: Final = 20
-LEASE: Final = timedelta(seconds=90)
 SINK: Final = "plan"
 DRAFT: Final = timedelta(hours=3)
 """How far before a period hours are still told: an hour's draft of its invoice, and a clock that is off."""
@@ -118,85 +114,61 @@ def push_due(*, now: datetime, chance: float = 0.5) -> int:
         access = platform_access()
     except NoPlatformKey:
         return 0
-    taken = _take(now)
-    reached("plan marked")
-    sink = StripeSink(access)
-    for row in taken:
-        if may_repeat(first_sent_at=row.first_sent_at, now=now):
-            _send(sink, row, now, chance)
-        else:
+    heads = store.report_heads(now=now, limit=AT_ONCE)
+    with store.alone(sender for _, sender in heads) as mine:
+        ids_ = [pk for pk, sender in heads if sender in mine]
+        to_send, to_check = OUTBOX.mark(wanted=ids_, now=now)
+        reached("plan marked")
+        sink = StripeSink(access)
+        for row in to_send:
+            OUTBOX.write(row=row, error=_sent(sink, row), now=now, chance=chance)
+            reached("plan written")
+        for row in to_check:
             _check(access, sink, row, now)
-    return len(taken)
+    return len(ids_)
 
 
-def _take(now: datetime) -> list[PlanReport]:
-    """Leases what is due: the row says that it may have been sent before it is."""
-    with transaction.atomic():
-        due = PlanReport.objects.select_for_update(skip_locked=True).filter(
-            state=MeasurementState.PENDING, next_attempt_at__lte=now
-        )
-        taken: dict[object, PlanReport] = {}
-        for row in due.order_by("hour", "seq", "pk")[: AT_ONCE * 4]:
-            # Others of the tenant wait: Stripe takes one call at a time for a customer and meter.
-            if row.tenant_id not in taken and len(taken) < AT_ONCE:
-                taken[row.tenant_id] = row
-        for row in taken.values():
-            row.tries += 1
-            row.next_attempt_at = now + LEASE
-            if may_repeat(first_sent_at=row.first_sent_at, now=now):
-                row.first_sent_at = row.first_sent_at or now
-            row.save(update_fields=["tries", "first_sent_at", "next_attempt_at"])
-    return list(taken.values())
+def _sent(sink: StripeSink, row: PlanReport) -> SinkError | None:
+    """Sends a report; returns what went wrong."""
+    error = None
+    try:
+        sink.push(parcel_of(row))
+    except SinkError as failed:
+        error = failed
+    reached("plan answered")
+    return error
 
 
-def _send(sink: StripeSink, row: PlanReport, now: datetime, chance: float) -> None:
-    parcel = Parcel(
+def _check(access: StripeAccess, sink: StripeSink, row: PlanReport, now: datetime) -> None:
+    """Looks for a report that may no longer be repeated."""
+    try:
+        meter = ensure_meter(access, event_name=row.meter_event, name="Requests to noburn")
+        OUTBOX.check(sink=sink, meter_id=meter, row=row, now=now)
+    except SinkError as error:
+        mine = PlanReport.objects.filter(pk=row.pk, state=MeasurementState.PENDING)
+        mine.update(next_attempt_at=now + ASK_AGAIN, error=str(error)[:300])
+
+
+def parcel_of(row: PlanReport) -> Parcel:
+    """What is sent for a report: the same every time."""
+    return Parcel(
         key=row.key,
         meter_event=row.meter_event,
         customer=row.stripe_customer,
         value_micro=row.requests,
         at=row.at,
     )
-    again_at = now + timedelta(seconds=backoff_seconds(tries=row.tries, chance=chance))
-    mine = PlanReport.objects.filter(pk=row.pk, state=MeasurementState.PENDING)
-    try:
-        sink.push(parcel)
-        reached("plan answered")
-    except AlreadyTaken:
-        pass
-    except (SinkUnavailable, SinkUnauthorized) as error:
-        mine.update(next_attempt_at=again_at, error=str(error)[:300])
-        return
-    except SinkBusy as error:
-        # Busy means not taken.
-        begun = {} if row.tries > 1 else {"first_sent_at": None}
-        mine.update(next_attempt_at=again_at, error=str(error)[:300], **begun)
-        return
-    except SinkError as error:
-        log.error("requests of a plan were refused: %s", error)
-        mine.update(state=MeasurementState.FAILED, finished_at=now, error=str(error)[:300])
-        return
-    mine.update(state=MeasurementState.DELIVERED, finished_at=now, error="")
-    reached("plan written")
 
 
-def _check(access: StripeAccess, sink: StripeSink, row: PlanReport, now: datetime) -> None:
-    """Looks for a report that may no longer be repeated: it has a minute of its own in Stripe's summaries."""
-    mine = PlanReport.objects.filter(pk=row.pk, state=MeasurementState.PENDING)
-    try:
-        meter = ensure_meter(access, event_name=row.meter_event, name="Requests to noburn")
-        found = sink.measured(
-            meter_id=meter, customer=row.stripe_customer, starts_at=row.at, until=row.at + MINUTE
-        )
-    except SinkError as error:
-        mine.update(next_attempt_at=now + COUNTED_AFTER, error=str(error)[:300])
-        return
-    if found == row.requests:
-        mine.update(state=MeasurementState.DELIVERED, finished_at=now, error="")
-    elif found == 0:
-        # Surely not there: the next freeze tells it anew, under another key.
-        mine.update(state=MeasurementState.ABANDONED, finished_at=now)
-        PlanAccount.objects.filter(pk=row.account_id).update(next_report_at=now)
-    else:
-        said = f"Stripe counted {found} requests in its minute, not {row.requests}"
-        mine.update(state=MeasurementState.UNCLEAR, finished_at=now, error=said)
+def _anew(row: PlanReport, now: datetime) -> None:
+    """Has the next freeze tell an abandoned report's requests anew."""
+    PlanAccount.objects.filter(pk=row.account_id).update(next_report_at=now)
+
+
+def _tell(row: PlanReport, reason: str, now: datetime) -> None:
+    # The operator's own account: nobody else is told.
+    del now
+    log.error("requests of a plan, %s, were not taken: %s", row.key, reason)
+
+
+OUTBOX: Final = Outbox(rows=PlanReport, parcel_of=parcel_of, unit="requests", anew=_anew, tell=_tell)

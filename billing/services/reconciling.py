@@ -21,6 +21,7 @@ from billing.domain.reconciling import Explained, Sums, explain
 from billing.domain.sink import SinkError, SinkUnavailable, UsageSink
 from billing.models import (
     ACTIVE,
+    BILLED,
     AccountState,
     BillingPeriod,
     LinkState,
@@ -245,7 +246,7 @@ def _sums(link: StripeLink, period: BillingPeriod, found: Owed, measured: int | 
         recent_down=total(recent & Q(value_micro__lt=0)),
         measured=measured,
         invoiced=period.invoiced_micro if period.closed_at is not None else None,
-        linked=link.state == LinkState.LINKED and link.subscription_status in freezing.BILLED,
+        linked=link.state == LinkState.LINKED and link.subscription_status in BILLED,
     )
 
 
@@ -310,7 +311,7 @@ def _why(link: StripeLink | None) -> str:
         return "is being linked"
     if link.state == LinkState.FAILED:
         return f"could not be linked: {link.problem}"
-    if link.subscription_status not in freezing.BILLED:
+    if link.subscription_status not in BILLED:
         return "has no living subscription"
     return ""
 

@@ -59,17 +59,7 @@ def subscription_changed(event: Happened) -> None:
     account, link = event.account, _link(event, event.object.get("customer"))
     if account is None or link is None or link.state != LinkState.LINKED:
         return
-    name = event.object.get("id")
-    if event.type == "customer.subscription.deleted" and name == link.subscription:
-        StripeLink.objects.filter(pk=link.pk, subscription=name).update(
-            subscription_status="canceled", updated_at=event.now
-        )
-    elif link.subscription_status in ("canceled", "incomplete_expired") and name != link.subscription:
-        # A new one takes over.
-        StripeLink.objects.filter(pk=link.pk, subscription=link.subscription).update(subscription="")
-        refresh_subscription(account=account, link_id=link.pk, now=event.now)
-    else:
-        refresh_subscription(account=account, link_id=link.pk, now=event.now)
+    refresh_subscription(account=account, link_id=link.pk, now=event.now)
     StripeLink.objects.filter(pk=link.pk).update(next_freeze_at=event.now)
     invoices.settle_standing(link_id=link.pk, now=event.now)
 

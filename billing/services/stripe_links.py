@@ -14,7 +14,7 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 
 from billing.domain.pushing import backoff_seconds, month_of
-from billing.domain.sink import SinkBusy, SinkError, SinkUnavailable
+from billing.domain.sink import SinkBusy, SinkError, SinkRefused, SinkUnavailable
 from billing.models import (
     AccountState,
     LinkState,
@@ -156,6 +156,7 @@ def _make(row: StripeLink, now: datetime, chance: float) -> None:
     account = connected_account(tenant_id=row.tenant_id)
     customer = Customer.objects.get(pk=row.customer_id)
     try:
+        _note_the_end(account, row, now)
         found, subscribed = _find_or_make(account, row, customer, now)
     except (SinkUnavailable, SinkBusy) as error:
         again_at = now + timedelta(seconds=backoff_seconds(tries=row.tries, chance=chance))
@@ -181,6 +182,15 @@ def _make(row: StripeLink, now: datetime, chance: float) -> None:
             _waiting(row).update(state=LinkState.FAILED, problem=problem, updated_at=now)
             return
         ensure_periods(account=account, link=fresh, now=now)
+
+
+def _note_the_end(account: StripeAccount, row: StripeLink, now: datetime) -> None:
+    """Of a customer that is linked anew, notes where its earlier subscription ended: its last invoice goes to there."""
+    if row.subscription:
+        try:
+            refresh_subscription(account=account, link_id=row.pk, now=now)
+        except SinkRefused as error:
+            log.info("where %s ended is not known: %s", row.subscription, error)
 
 
 def _waiting(row: StripeLink) -> Any:
@@ -218,29 +228,36 @@ def _find_or_make(
 def refresh_subscription(*, account: StripeAccount, link_id: UUID, now: datetime) -> StripeLink | None:
     """Reads a link's subscription from Stripe and writes what it says; None when the link is gone. Raises SinkError.
 
-    Whatever order webhooks come in, what is written is what Stripe says now.
+    Whatever order webhooks come in, what is written is what Stripe says now: of one that ended, the one that follows it,
+    if there is one.
     """
     row = StripeLink.objects.filter(pk=link_id).first()
     if row is None or not row.stripe_customer:
         return row
     access = access_of(account)
+    before, told = None, None
     if row.subscription:
-        told = stripe_customers.read_subscription(
+        before = told = stripe_customers.read_subscription(
             access, subscription=row.subscription, price_id=account.price_id
         )
-    else:
-        maybe = stripe_customers.find_subscription(
-            access, customer=row.stripe_customer, price_id=account.price_id
+    if before is None or before.ended:
+        told = (
+            stripe_customers.find_subscription(
+                access, customer=row.stripe_customer, price_id=account.price_id
+            )
+            or before
         )
-        if maybe is None:
-            return row
-        told = maybe
+    if told is None:
+        return row
     with transaction.atomic():
         fresh = StripeLink.objects.select_for_update().filter(pk=link_id).first()
-        if fresh is None or fresh.subscription not in ("", told.id):
+        if fresh is None or fresh.subscription not in ("", row.subscription, told.id):
             return fresh
-        # The period that was is noted before it is forgotten, however long nobody looked.
+        # The period that was is noted before it is forgotten, however long nobody looked; and where it ended.
         ensure_periods(account=account, link=fresh, now=now)
+        if before is not None and before is not told and fresh.subscription == before.id:
+            take_subscription(fresh, before)
+            ensure_periods(account=account, link=fresh, now=now)
         take_subscription(fresh, told)
         fresh.updated_at = now
         fresh.save()

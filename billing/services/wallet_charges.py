@@ -2,7 +2,8 @@
 
 A call is charged by the card that held when it was placed, by itself: what a period's allowance or tiers change is
 the period's (`billing.services.charges`). Where a card is not linear, the dearest marginal rate is charged, and
-`billing.services.true_ups` puts back what that is too much. A customer without a card pays what the model costs.
+`billing.services.true_ups` puts back what that is too much. At times without a card a call is charged what the model
+costs, whatever cards there are by the time that somebody looks.
 """
 
 from __future__ import annotations
@@ -61,20 +62,13 @@ ChargesOf = Callable[[UUID, Sequence[Settled]], list[int]]
 def charges_of(tenant_id: UUID, calls: Sequence[Settled]) -> list[int]:
     """Returns what settled calls of one tenant are charged, in nano-USD, in their order."""
     cards = cards_of(tenant_id=tenant_id, customers={call.customer for call in calls})
-    known = {customer: customer in cards.assignments for customer in {call.customer for call in calls}}
-    default = DEFAULT in cards.assignments
-    charged = []
-    for call in calls:
-        if not known[call.customer] and not default:
-            charged.append(call.cost_nano)
-            continue
-        terms = _terms_at(cards, call.customer, call.placed_at)
-        charged.append(charge_of(terms, call))
-    return charged
+    return [charge_of(_terms_at(cards, call.customer, call.placed_at), call) for call in calls]
 
 
 def charge_of(terms: Terms | None, call: Settled) -> int:
-    """Returns what one settled call is charged at these terms; without terms nothing is billed."""
+    """Returns what one settled call is charged at these terms; without a card at its time it is charged its cost."""
+    if terms is None:
+        return call.cost_nano
     marginal = marginal_ceiling(terms, call.provider, call.model)
     return marginal.ceiling_of_use(_use(call))
 
@@ -109,8 +103,6 @@ def rules_of(*, tenant_id: UUID, now: datetime) -> ChargeRules:
     tables: dict[tuple[CeilingRule, ...], int] = {}
 
     def places(customer: str) -> tuple[int, ...]:
-        if customer == DEFAULT and DEFAULT not in cards.assignments:
-            return (tables.setdefault((CeilingRule("*", "*", AT_COST),), len(tables)),)
         spans = cards.spans_of(customer, starts_at=now - timedelta(hours=1), until=now + AHEAD)
         found = []
         for span in spans:
@@ -131,6 +123,8 @@ def rules_of(*, tenant_id: UUID, now: datetime) -> ChargeRules:
 
 
 def _table(terms: Terms | None) -> tuple[CeilingRule, ...]:
+    if terms is None:
+        return (CeilingRule("*", "*", AT_COST),)
     return tuple(
         CeilingRule(
             row["provider"],

@@ -17,7 +17,6 @@ from billing.domain.wallets import share_of
 from billing.models import Wallet
 from billing.queries.rate_cards import cards_of
 from billing.queries.wallet_charges import burnt_as_summed, charged_in
-from tenants.models import Customer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,24 +39,33 @@ class WalletShare:
 NOTHING = WalletShare()
 
 
-def share_in(
-    *, tenant_id: UUID, customer_id: UUID, charge: Charge, starts_at: datetime, until: datetime
-) -> WalletShare:
-    """Returns what a customer's wallet pays of its charge for [starts_at, until); nothing without a wallet."""
-    found = Wallet.objects.filter(
-        tenant_id=tenant_id,
-        customer__in=Customer.objects.filter(tenant_id=tenant_id, pk=customer_id).values("external_id"),
-    ).first()
-    if found is None:
-        return NOTHING
+def wallet_of(*, tenant_id: UUID, customer: str) -> Wallet | None:
+    """Returns the wallet of a customer by its own name, closed or not; None where there never was one."""
+    return Wallet.objects.filter(tenant_id=tenant_id, customer=customer).first()
+
+
+def share_of_wallet(wallet: Wallet, *, charge: Charge, starts_at: datetime, until: datetime) -> WalletShare:
+    """Returns what a wallet pays of its customer's charge for [starts_at, until)."""
     share = shares_in(
-        tenant_id=tenant_id, charges={found.customer: charge}, starts_at=starts_at, until=until
-    )[found.customer]
+        tenant_id=wallet.tenant_id, charges={wallet.customer: charge}, starts_at=starts_at, until=until
+    )[wallet.customer]
     return WalletShare(
         charged_nano=share.charged_nano,
         paid_nano=share.paid_nano,
-        complete=burnt_as_summed(tenant_id=tenant_id, wallet_id=found.pk, since=starts_at, until=until),
+        complete=burnt_as_summed(
+            tenant_id=wallet.tenant_id, wallet_id=wallet.pk, since=starts_at, until=until
+        ),
     )
+
+
+def share_in(
+    *, tenant_id: UUID, customer: str, charge: Charge, starts_at: datetime, until: datetime
+) -> WalletShare:
+    """Returns what a customer's wallet pays of its charge for [starts_at, until); nothing without a wallet."""
+    found = wallet_of(tenant_id=tenant_id, customer=customer)
+    if found is None:
+        return NOTHING
+    return share_of_wallet(found, charge=charge, starts_at=starts_at, until=until)
 
 
 def shares_in(

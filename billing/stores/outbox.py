@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from uuid import UUID
 
 from django.db import connection
 
 ACCOUNTS_MAX = 200
+
+Sender = tuple[UUID, UUID]
+"""Whose meter one sender at a time tells of: a tenant and its customer, or a tenant and its plan."""
 
 
 def accounts_with_due(*, now: datetime) -> list[UUID]:
@@ -37,6 +42,19 @@ def heads(*, tenant_id: UUID, now: datetime, limit: int) -> list[tuple[UUID, UUI
             {"tenant": tenant_id, "now": now, "limit": limit},
         )
         return [(row[0], row[1]) for row in cursor.fetchall()]
+
+
+def report_heads(*, now: datetime, limit: int) -> list[tuple[UUID, Sender]]:
+    """The oldest pending report of each tenant's plan, where it is due, with whose it is; the longest due first."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT h.id, h.tenant_id, h.account_id FROM (
+                SELECT DISTINCT ON (tenant_id) id, tenant_id, account_id, next_attempt_at FROM billing_planreport
+                WHERE state = 'pending' ORDER BY tenant_id, hour, seq) AS h
+            WHERE h.next_attempt_at <= %(now)s ORDER BY h.next_attempt_at, h.id LIMIT %(limit)s""",
+            {"now": now, "limit": limit},
+        )
+        return [(row[0], (row[1], row[2])) for row in cursor.fetchall()]
 
 
 def take_tokens(*, account_id: UUID, wanted: int, rate: int, now: datetime) -> int:
@@ -71,6 +89,20 @@ def unlock(*, tenant_id: UUID, customer_id: UUID) -> None:
     """Gives it back."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_unlock(%s)", [_lock_id(tenant_id, customer_id)])
+
+
+@contextmanager
+def alone(wanted: Iterable[Sender]) -> Iterator[set[Sender]]:
+    """Takes the lock of each of some meters that is free, for as long as the block runs; yields whose locks were had.
+
+    Locks of the session: they end with the worker's connection, however it dies.
+    """
+    mine = {each for each in wanted if lock(tenant_id=each[0], customer_id=each[1])}
+    try:
+        yield mine
+    finally:
+        for tenant_id, customer_id in mine:
+            unlock(tenant_id=tenant_id, customer_id=customer_id)
 
 
 def _lock_id(tenant_id: UUID, customer_id: UUID) -> int:

@@ -13,6 +13,7 @@ from billing.stripe.setup import request_key
 
 FOUND_MAX: Final = 10
 SUBSCRIPTIONS_MAX: Final = 100
+ENDED: Final = frozenset({"canceled", "incomplete_expired"})
 LIVING: Final = frozenset({"active", "trialing", "past_due", "unpaid", "incomplete", "paused"})
 METADATA: Final = "noburn_customer"
 
@@ -23,13 +24,18 @@ class Ambiguous(SinkRefused):
 
 @dataclass(frozen=True, slots=True)
 class Subscribed:
-    """A subscription as Stripe has it now; its period is that of the item with our price."""
+    """A subscription as Stripe has it now; its period is that of the item with our price, and ends where it ended."""
 
     id: str
     status: str
     customer: str
     period_starts_at: datetime
     period_ends_at: datetime
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over for good."""
+        return self.status in ENDED
 
 
 def moment(seconds: Any) -> datetime:
@@ -149,12 +155,14 @@ def read_subscription(access: StripeAccess, *, subscription: str, price_id: str)
 def _subscribed(row: dict[str, Any], price_id: str) -> Subscribed:
     for item in row["items"]["data"]:
         if _price(item) == price_id:
+            # What was used after its end is on none of its invoices.
+            ends = [item["current_period_end"], *([row["ended_at"]] if row.get("ended_at") else [])]
             return Subscribed(
                 id=row["id"],
                 status=row["status"],
                 customer=id_of(row["customer"]),
                 period_starts_at=moment(item["current_period_start"]),
-                period_ends_at=moment(item["current_period_end"]),
+                period_ends_at=moment(min(ends)),
             )
     raise SinkRefused(f"{row['id']} has no item with the price of usage")
 

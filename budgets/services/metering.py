@@ -15,6 +15,7 @@ from uuid import UUID
 
 import psycopg
 from django.db import Error, OperationalError, connection, transaction
+from django.dispatch import Signal
 
 from budgets.services import alerting
 from budgets.stores.postgres import metering as store
@@ -26,6 +27,8 @@ __all__ = [
     "Status",
     "UsageBusy",
     "UsageMoved",
+    "hours_needed",
+    "kept_from",
     "prune",
     "rebuild",
     "roll",
@@ -43,6 +46,12 @@ PRUNE_ROWS = 5_000
 PRUNE_STEPS_MAX = 1_000
 HOURS_DAYS_MIN = 32
 """Hours are kept at least as long as they may be asked for in one question."""
+
+HOURS_DAYS_MAX = 400
+"""Nobody has hours kept for longer, whatever they still need them for."""
+
+hours_needed = Signal()
+"""Sent before hours are pruned: `now` (aware). A receiver returns the earliest hour that it still needs, or None."""
 
 LOCK_MS = 500
 LOCK_TRIES = 40
@@ -143,8 +152,11 @@ def rebuild(
 
 
 def prune(*, now: datetime, days: int) -> int:
-    """Forgets hours that are older than `days` (at least HOURS_DAYS_MIN); returns how many rows went."""
-    before = now - timedelta(days=max(days, HOURS_DAYS_MIN))
+    """Forgets hours that are older than `days` (at least HOURS_DAYS_MIN); returns how many rows went.
+
+    Hours that others still need (`hours_needed`) are kept, for HOURS_DAYS_MAX at most.
+    """
+    before = kept_from(now=now, days=days)
     gone = 0
     for _ in range(PRUNE_STEPS_MAX):
         with transaction.atomic(), connection.cursor() as cursor:
@@ -153,6 +165,16 @@ def prune(*, now: datetime, days: int) -> int:
         if rows == 0:
             break
     return gone
+
+
+def kept_from(*, now: datetime, days: int) -> datetime:
+    """Returns the time from which on hours are kept now."""
+    kept = now - timedelta(days=max(days, HOURS_DAYS_MIN))
+    longest = now - timedelta(days=HOURS_DAYS_MAX)
+    for _, at in hours_needed.send(sender=None, now=now):
+        if at is not None:
+            kept = min(kept, max(at, longest))
+    return kept
 
 
 def _tell(step: Step, now: datetime) -> None:

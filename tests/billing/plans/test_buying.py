@@ -168,6 +168,23 @@ class TestOverage:
         assert self._counted(seller) == 1_234
         assert seller.report() == [1_234]
 
+    def test_is_looked_up_only_when_what_arrived_last_is_counted(self, seller: Seller) -> None:
+        seller.buy("team")
+        seller.use(1_234, at=seller.now + HOUR)
+        seller.later(hours=3)
+        seller.double.settings(summary_lag_seconds=1_800)
+        seller.double.fault("dark", hours=22)
+        seller.report()
+        seller.later(hours=22, minutes=50)
+        # It arrives with the last attempt that is safe, and nobody hears of that.
+        seller.double.fault("drop_after", path="meter_events")
+        seller.report()
+        for _ in range(12):
+            seller.later(minutes=10)
+            seller.report()
+        assert self._counted(seller) == 1_234
+        assert seller.report() == [1_234]
+
     def _counted(self, seller: Seller) -> int:
         found = seller.double.objects("meter_event", key=PLATFORM_KEY)
         wanted = seller.account().stripe_customer

@@ -10,7 +10,16 @@ from django.conf import settings
 from django.db import connections
 
 from billing.models import StripeAccount
-from billing.services import credit_notes, freezing, pushing, stripe_inbox, stripe_links, stripe_setup
+from billing.services import (
+    credit_notes,
+    freezing,
+    pushing,
+    quiet,
+    sending,
+    stripe_inbox,
+    stripe_links,
+    stripe_setup,
+)
 from billing.stripe import client
 from tests.billing.push.till import Till
 from tests.support import processes
@@ -58,7 +67,7 @@ def _work_and_die(till: Till, work: str, step: str, times: int) -> None:
         if name == step and left <= 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    for module in (credit_notes, freezing, pushing, stripe_inbox, stripe_links, stripe_setup):
+    for module in (credit_notes, freezing, pushing, quiet, sending, stripe_inbox, stripe_links, stripe_setup):
         module.reached = reached  # type: ignore[attr-defined]
     works = {
         "freeze": lambda: freezing.freeze_due(now=now),

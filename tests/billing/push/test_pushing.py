@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from billing.services import freezing
-from billing.services.owed import Owed, owed
 from tests.billing.push.till import DAY, HOUR, MINUTE, NEXT, START
 
 if TYPE_CHECKING:
@@ -52,16 +49,11 @@ class TestFreezing:
         till.live(NOON + 3 * HOUR)
         assert till.values() == [100, 40, 3]
 
-    def test_takes_back_what_turned_out_to_be_less(self, till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_takes_back_what_turned_out_to_be_less(self, till: Till) -> None:
         till.link()
-        till.use(1_000, NOON)
+        hold = till.use(1_000, NOON)
         till.live(NOON + 2 * HOUR)
-
-        def rerated(**asked: Any) -> Owed:
-            found = owed(**asked)
-            return replace(found, nano=found.nano - 100_000)
-
-        monkeypatch.setattr(freezing, "owed", rerated)
+        till.book.rerate(hold, -100_000)
         till.live(NOON + 4 * HOUR)
         assert till.values() == [1_000, -100]
         assert till.states() == ["delivered", "delivered"]

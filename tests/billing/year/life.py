@@ -1,4 +1,5 @@
-"""Tenants and their customers through months: they use, settle late, change cards; Stripe and workers fail meanwhile.
+"""Tenants and their customers through months: they use, settle late, change cards, prices, subscriptions and wallets;
+Stripe and workers fail meanwhile.
 
 A day is: what was used, what came late, what changed; then the workers' round, in which requests fail, answers are
 lost and workers die; then Stripe's webhooks, in any order and some twice. One clock is noburn's and the double's.
@@ -10,21 +11,26 @@ import random
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from types import ModuleType
 from typing import Any
 from uuid import UUID
 
 import psycopg
 
-from billing.domain.pushing import LAG
+from billing.domain.pushing import LAG, hour_of
 from billing.domain.rate_card_reading import read_terms
 from billing.models import CreditNote, Measurement, RateCard, StripeAccount, StripeInvoice
-from billing.services import credit_notes, freezing, pushing, stripe_inbox
+from billing.services import credit_notes, freezing, pushing, reconciling, stripe_inbox
+from billing.services.invoices import NO_INVOICE_AFTER
 from billing.services.rate_cards import NewVersion, append_version, assign_card, create_rate_card
+from billing.services.sending import CHECKING
 from tests.billing.book import Book
 from tests.billing.push.processes import killed
 from tests.billing.push.till import DAY, EARLIER, HOUR, Till
-from tests.billing.year.truth import Call, Truth, month_start
+from tests.billing.year.contracts import MODEL, PROVIDER, Contract
+from tests.billing.year.deaths import DEATHS, STEPS, Death, Dying
+from tests.billing.year.purses import Purse
+from tests.billing.year.subscribers import cancel, is_subscribed, subscribe
+from tests.billing.year.truth import Call, Name, Truth, month_start
 from tests.doubles.stripe import StripeDouble
 
 MINUTE = timedelta(minutes=1)
@@ -32,19 +38,11 @@ FAULTS = (
     "error_before", "error_after", "drop_before", "drop_after", "hang_before", "hang_after", "rate_limit", "lock",
 )  # fmt: skip
 HANG_SECONDS = 0.02
-STEPS = {
-    "frozen": freezing,
-    "marked": pushing,
-    "answered": pushing,
-    "written": pushing,
-    "handler done": stripe_inbox,
-}
-DEATHS = (("freeze", "frozen"), ("push", "marked"), ("push", "answered"), ("push", "written"))
+OLD = timedelta(days=50)
+"""When what was presumed is settled at the latest: periods are looked at every hour for 70 days."""
+
 ROUNDS_MAX = 40
-
-
-class Death(BaseException):
-    """A worker's end in the midst of its work: nothing catches it."""
+LAST_TOKENS = 2_000_000_000
 
 
 @dataclass
@@ -57,6 +55,8 @@ class Chances:
     reprice: int = 15
     card: int = 4
     credit: int = 3
+    subscription: int = 5
+    present: int = 10
     fault: int = 35
     death: int = 12
     """In this process: the worker's code ends at a step."""
@@ -73,6 +73,9 @@ class Life:
     customers: int
     seed: int
     kills: int = 0
+    wallets: int = 1
+    """Of so many tenants the first customer has a wallet."""
+
     chances: Chances = field(default_factory=Chances)
     truth: Truth = field(default_factory=Truth)
     happened: Counter[str] = field(default_factory=Counter)
@@ -84,10 +87,22 @@ class Life:
         self.double.settings(signed_at="clock")
         self.tills = [Till(Book(self.owner, tenant), self.double) for tenant in self.tenants]
         self.cards: dict[UUID, RateCard] = {}
+        self.contracts: dict[UUID, Contract] = {}
+        self.purses: dict[Name, Purse] = {}
+        self.away: dict[Name, datetime] = {}
+        """Customers without a subscription, and when they have one again."""
+
+        self.unasked: dict[Name, datetime] = {}
+        """Those whose subscription ended without an invoice, and when reconciliation will have found that out."""
+
+        self.dark_until = self.starts_at
         self.deaths = list(DEATHS)
         self.presumed: list[UUID] = []
         for till in self.tills:
             self._open(till)
+        for till in self.tills[: self.wallets]:
+            purse = Purse(till, self.names[0], self.now)
+            self.purses[till.tenant_id, purse.customer] = purse
 
     # --- set-up -----------------------------------------------------------------------------------------
 
@@ -104,6 +119,7 @@ class Life:
             now=EARLIER - 400 * DAY,
         )
         self.truth.default[till.tenant_id].append((EARLIER - 400 * DAY, markup))
+        self.contracts[till.tenant_id] = Contract(till.tenant_id, self._price(), self.now)
         till.hook()
         till.connect()
         till.set_up()
@@ -143,9 +159,13 @@ class Life:
     def _day(self, quiet: bool) -> None:
         midnight = self.now.replace(hour=0, minute=0, second=0, microsecond=0) + DAY
         for till in self.tills:
-            if not quiet:
+            if quiet:
+                self._last_use(till, midnight - DAY)
+            else:
                 self._use(till, midnight - DAY)
                 self._change(till, midnight)
+            if self.now >= self.dark_until:
+                self._subscriptions(till, quiet)
         if not quiet:
             self._misfortune()
         # The last hour of the day is closed; an invoice that renews at midnight is still a draft.
@@ -177,18 +197,36 @@ class Life:
             if self.dice(self.chances.reprice):
                 self._reprice(till, customer)
         for hold in [each for each in self.presumed if self.truth.calls[each].customer[0] == till.tenant_id]:
-            if self.dice(10):
+            if self.dice(10) or self.truth.calls[hold].placed_at < day - OLD:
                 self._correct(till, hold)
 
-    def _cost(self) -> int:
-        return self.chance.choice(
-            (100, 900, 12_300, 456_700, 89_012_300, 1_234_567_800)
-        ) * self.chance.randrange(1, 9)
+    def _last_use(self, till: Till, day: datetime) -> None:
+        """Once a month so much that nobody's credit is left: Stripe bills no use below zero, so credit waits for use."""
+        for name in self.names:
+            if (month := month_start(day)) not in self.truth.last[till.tenant_id, name]:
+                self.truth.last[till.tenant_id, name].add(month)
+                self._call(till, name, day + 12 * HOUR, tokens=LAST_TOKENS)
 
-    def _call(self, till: Till, name: str, at: datetime) -> None:
-        cost, presumed = self._cost(), self.dice(self.chances.presumed)
-        hold = till.book.call(name, at, cost_nano=cost, state="presumed" if presumed else "settled")
-        self.truth.calls[hold] = Call((till.tenant_id, name), at, cost, settled=not presumed)
+    def _price(self) -> int:
+        return 100 * self.chance.randrange(1, 10)
+
+    def _tokens(self) -> int:
+        return self.chance.choice((1, 9, 123, 4_567, 890_123, 12_345_678)) * self.chance.randrange(1, 3)
+
+    def _call(self, till: Till, name: str, at: datetime, *, tokens: int = 0) -> None:
+        customer, presumed = (till.tenant_id, name), not tokens and self.dice(self.chances.presumed)
+        tokens = tokens or self._tokens()
+        cost = tokens * self.contracts[till.tenant_id].price_nano
+        by_wallet = customer in self.purses and self.purses[customer].take(at)
+        hold = till.book.call(
+            name,
+            at,
+            cost_nano=cost,
+            model=f"{PROVIDER}/{MODEL}",
+            usage={"input_tokens": tokens},
+            state="presumed" if presumed else "settled",
+        )
+        self.truth.calls[hold] = Call(customer, at, tokens, cost, settled=not presumed, by_wallet=by_wallet)
         if presumed:
             self.presumed.append(hold)
         self.happened["presumed" if presumed else "calls"] += 1
@@ -201,29 +239,64 @@ class Life:
             till.book.call(call.customer[1], call.placed_at, state="voided", hold=hold)
             call.cost_nano = 0
         else:
-            call.cost_nano, call.settled = self._cost(), True
-            till.book.call(call.customer[1], call.placed_at, cost_nano=call.cost_nano, hold=hold)
+            call.tokens, call.settled = self._tokens(), True
+            call.cost_nano = call.tokens * self.contracts[till.tenant_id].price_nano
+            till.book.call(
+                call.customer[1],
+                call.placed_at,
+                cost_nano=call.cost_nano,
+                usage={"input_tokens": call.tokens},
+                hold=hold,
+            )
         self.happened["corrected"] += 1
 
-    def _reprice(self, till: Till, customer: tuple[UUID, str]) -> None:
-        """A re-rating of an earlier call, dearer or cheaper, as an entry with the difference."""
-        settled = self.truth.settled([customer])
-        if not settled:
-            return
-        hold = self.chance.choice(settled[-40:])
-        call, cost = self.truth.calls[hold], self._cost()
-        self.owner.execute(
-            """INSERT INTO ledger_entries (hold_id, placed_month, revision, tenant_id, kind, placed_at, api_key, project,
-                customer, end_user, run, plan, tags, provider, model, reported_model, price_id, cost_origin, cost_nano,
-                tokens, requests, counters, deltas, rerating_id)
-            SELECT hold_id, placed_month, revision + 1, tenant_id, 'rerated', placed_at, api_key, project, customer,
-                end_user, run, plan, tags, provider, model, reported_model, price_id, cost_origin, %s, 0, 0,
-                '{}', '{}', gen_random_uuid()
-            FROM ledger_entries WHERE hold_id = %s ORDER BY revision DESC LIMIT 1""",
-            [cost - call.cost_nano, hold],
-        )
-        call.cost_nano = cost
-        self.happened["re-rated"] += 1
+    def _reprice(self, till: Till, customer: Name) -> None:
+        """The contract gets another price, and a customer's latest calls get it as well, by a re-rating."""
+        contract, since = self.contracts[till.tenant_id], self.now - 20 * DAY
+        contract.change(self._price(), self.now)
+        changed = 0
+        for call in self.truth.calls.values():
+            if call.customer == customer and call.settled and since <= call.placed_at < self.now:
+                cost = call.tokens * contract.price_nano
+                changed += cost != call.cost_nano
+                call.cost_nano = cost
+        assert contract.rerate(customer[1], since, self.now) == changed
+        self.happened["re-rated"] += changed
+
+    def _subscriptions(self, till: Till, quiet: bool) -> None:
+        """Some end, some begin; noburn is told at once. In the end everybody has one."""
+        for name in self.names:
+            customer = (till.tenant_id, name)
+            if customer in self.away:
+                if quiet or self.now >= self.away[customer]:
+                    self._subscribe(till, name)
+            elif not quiet and self.dice(self.chances.subscription) and is_subscribed(till, name):
+                self._cancel(till, name)
+            if self.now >= self.unasked.get(customer, self.now + DAY):
+                del self.unasked[customer]
+                reconciling.reconcile_link(link_id=till.link_of(name).pk, now=self.now)
+
+    def _cancel(self, till: Till, name: str) -> None:
+        customer, last = (till.tenant_id, name), self.dice(70)
+        cancel(till, name, invoice=last)
+        self.truth.bounds[customer].append(hour_of(self.now))
+        self.happened["last invoice" if last else "no last invoice"] += 1
+        if not last:
+            self.unasked[customer] = self.now + NO_INVOICE_AFTER + DAY
+        if self.dice(60):
+            self._subscribe(till, name)
+        else:
+            self.away[customer] = self.now + self.chance.randrange(1, 9) * DAY
+            self._hear()
+
+    def _subscribe(self, till: Till, name: str) -> None:
+        customer = (till.tenant_id, name)
+        subscribe(till, name, self.now)
+        self.truth.bounds[customer].append(hour_of(self.now))
+        self.away.pop(customer, None)
+        self._hear()
+        assert is_subscribed(till, name)
+        self.happened["subscribed anew"] += 1
 
     def _change(self, till: Till, midnight: datetime) -> None:
         if self.dice(self.chances.card):
@@ -254,6 +327,15 @@ class Life:
             self.happened["own card"] += 1
         if self.dice(self.chances.credit):
             self._credit(till)
+        purse = self.purses.get((till.tenant_id, self.names[0]))
+        if purse is not None and purse.closed_at is None and self.dice(self.chances.present):
+            purse.give(self.now)
+            self.happened["present"] += 1
+
+    def close_wallets(self) -> None:
+        """Whoever paid beforehand pays by invoice from now on."""
+        for purse in self.purses.values():
+            purse.close(self.now)
 
     def _credit(self, till: Till) -> None:
         paid = StripeInvoice.objects.filter(tenant_id=till.tenant_id, status="paid", total__gt=200)
@@ -285,6 +367,7 @@ class Life:
         """Stripe is away for so long, by the clock. What was under way arrived, and nobody heard."""
         self.double.fault("drop_after", path="meter_events", times=3)
         self.double.fault("dark", hours=hours)
+        self.dark_until = self.now + timedelta(hours=hours)
         self.happened["outage"] += 1
 
     def _work(self) -> None:
@@ -293,6 +376,9 @@ class Life:
             till.book.roll()
             if self.kills and self.dice(10):
                 self._kill(till)
+            self._kill_checking(till)
+            for purse in self.purses.values():
+                purse.work(self.now)
         for _ in range(ROUNDS_MAX):
             step = self.chance.choice([*STEPS]) if self.dice(self.chances.death) else None
             try:
@@ -328,6 +414,15 @@ class Life:
         self.happened[f"killed {step}"] += 1
         self._to(self.now + 2 * MINUTE)
 
+    def _kill_checking(self, till: Till) -> None:
+        """What nobody answered for a day is looked up at Stripe: a process that has just done so is killed."""
+        due = Measurement.objects.filter(
+            tenant_id=till.tenant_id, state="pending", outcome=CHECKING, next_attempt_at__lte=self.now
+        )
+        if self.now >= self.dark_until and due.exists() and killed(till, "push", "checked"):
+            self.happened["killed checked"] += 1
+            self._to(self.now + 2 * MINUTE)
+
     def _hear(self) -> None:
         """Takes in what the double sends, shuffled, some of it twice."""
         for _ in range(ROUNDS_MAX):
@@ -341,30 +436,11 @@ class Life:
                 continue
 
     def quiet_end(self) -> None:
-        """The rest of the month without news, and the first days of the next: what came late is carried and invoiced."""
+        """The rest of the month without news, and the first days of the next: what came late is carried and invoiced.
+
+        Where that is less than a week, another month: that an ended subscription has no invoice is known after days.
+        """
         self.double.heal()
         self.chances = Chances(fault=0, death=0)
-        self.live((month_start(month_start(self.now) + 40 * DAY) - self.now).days + 2, quiet=True)
-
-
-class Dying:
-    """Within it a worker's code comes to a step so often, and ends there."""
-
-    def __init__(self, step: str | None, times: int) -> None:
-        self.step, self.left = step, times
-        self._kept: list[tuple[ModuleType, Any]] = []
-
-    def _reached(self, name: str) -> None:
-        self.left -= name == self.step
-        if name == self.step and self.left <= 0:
-            self.left = 1_000_000
-            raise Death(name)
-
-    def __enter__(self) -> None:
-        for module in {id(each): each for each in STEPS.values()}.values():
-            self._kept.append((module, module.reached))
-            module.reached = self._reached  # type: ignore[attr-defined]
-
-    def __exit__(self, *_: object) -> None:
-        for module, before in self._kept:
-            module.reached = before  # type: ignore[attr-defined,unused-ignore]
+        ends_at = month_start(month_start(self.now + 7 * DAY) + 40 * DAY)
+        self.live((ends_at - self.now).days + 2, quiet=True)

@@ -28,8 +28,10 @@ class Call:
 
     customer: Name
     placed_at: datetime
+    tokens: int
     cost_nano: int
     settled: bool
+    by_wallet: bool = False
 
 
 @dataclass
@@ -39,6 +41,11 @@ class Truth:
     calls: dict[UUID, Call] = field(default_factory=dict)
     default: dict[UUID, list[tuple[datetime, int]]] = field(default_factory=lambda: defaultdict(list))
     own: dict[Name, list[tuple[datetime, int]]] = field(default_factory=lambda: defaultdict(list))
+    last: dict[Name, set[datetime]] = field(default_factory=lambda: defaultdict(set))
+    """Months of the quiet end in which a customer used something after all."""
+
+    bounds: dict[Name, list[datetime]] = field(default_factory=lambda: defaultdict(list))
+    """Full hours in which a customer's subscription ended or began: periods end there, as they do with the month."""
 
     def markup(self, customer: Name, at: datetime) -> int:
         """The percents that a customer's card adds at a time."""
@@ -48,19 +55,30 @@ class Truth:
                 return known[found - 1][1]
         raise AssertionError(f"no card for {customer} at {at}")
 
+    def charge_nano(self, call: Call) -> int:
+        """What a settled call is charged by the card that its customer had."""
+        whole = call.cost_nano * (100 + self.markup(call.customer, call.placed_at))
+        assert whole % 100 == 0
+        return whole // 100
+
     def owed_nano(self, customer: Name) -> dict[datetime, int]:
-        """What a customer owes for each month, in nano-USD."""
-        months: dict[datetime, int] = defaultdict(int)
+        """What a customer owes over Stripe for each period, by its start, in nano-USD."""
+        periods: dict[datetime, int] = defaultdict(int)
+        bounds = sorted(self.bounds[customer])
         for call in self.calls.values():
-            if call.customer == customer and call.settled:
-                whole = call.cost_nano * (100 + self.markup(customer, call.placed_at))
-                assert whole % 100 == 0
-                months[month_start(call.placed_at)] += whole // 100
-        return months
+            if call.customer == customer and call.settled and not call.by_wallet:
+                begun = [at for at in bounds if at <= call.placed_at]
+                periods[max([month_start(call.placed_at), *begun])] += self.charge_nano(call)
+        return periods
 
     def owed_micro(self, customer: Name) -> int:
-        """All of it, in micro-USD: each month by itself is rounded down."""
+        """All of it, in micro-USD: each period by itself is rounded down."""
         return sum(nano // 1_000 for nano in self.owed_nano(customer).values())
+
+    def wallet_nano(self, customer: Name) -> int:
+        """What a customer's wallet pays: its settled calls by the card, and what presumed ones put aside."""
+        calls = [call for call in self.calls.values() if call.customer == customer and call.by_wallet]
+        return sum(self.charge_nano(call) if call.settled else call.cost_nano for call in calls)
 
     def settled(self, customers: Iterable[Name]) -> list[UUID]:
         """The settled calls of some customers."""
