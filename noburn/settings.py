@@ -270,7 +270,7 @@ USERSESSIONS_TRACK_ACTIVITY = False
 # How many proxies before noburn set X-Forwarded-For: attempts are counted by the caller's address.
 ALLAUTH_TRUSTED_PROXY_COUNT: int = env.int("TRUSTED_PROXY_COUNT", default=0)
 # Signing in by somebody else: any provider of OpenID Connect (Google, Entra, Okta, Keycloak, …).
-OIDC_ISSUER: str = env.str("OIDC_ISSUER", default="").rstrip("/")
+OIDC_ISSUER: str = (env.str("OIDC_ISSUER", default="") or "").rstrip("/")
 if OIDC_ISSUER:
     INSTALLED_APPS += ["allauth.socialaccount", "allauth.socialaccount.providers.openid_connect"]
     SOCIALACCOUNT_PROVIDERS = {
