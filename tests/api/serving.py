@@ -23,7 +23,7 @@ from noburn.runtime.embedded import ROOT
 from noburn.runtime.home import Home
 from tests.doubles.program import free_port
 
-READY_SECONDS = 120
+READY_SECONDS = 300
 STOP_SECONDS = 60
 LINES_SHOWN = 40
 
@@ -113,6 +113,16 @@ class Serving:
         self._reader.join(STOP_SECONDS)
         assert self._process.stdout is not None
         self._process.stdout.close()
+
+
+class Attached(Serving):
+    """A noburn that somebody started with `make serve`, for who writes pages and looks at them again and again."""
+
+    def __init__(self, home: str, port: int) -> None:
+        self.port, self.url, self.log = port, f"http://127.0.0.1:{port}", []
+        self._environment = {**os.environ, "NOBURN_HOME": home, "PORT": str(port), "NOBURN_DURABLE": "0"}
+        for name in ("DJANGO_SETTINGS_MODULE", "BASE_URL"):
+            self._environment.pop(name, None)
 
 
 @contextmanager
