@@ -11,6 +11,7 @@ from budgets.models.budgets import (
     PolicySnapshot,
     WalletCharges,
 )
+from budgets.models.figures import Figure
 from budgets.models.learned import LearnedEstimate
 from budgets.models.price_overrides import PriceOverride, PriceProposal, ProposalState
 from budgets.models.prices import PriceBookVersion, PriceImport, PriceModel, PriceProvider, PriceRow
@@ -22,6 +23,7 @@ __all__ = [
     "BudgetIncrease",
     "BudgetOverride",
     "Estimate",
+    "Figure",
     "LearnedEstimate",
     "OnEpochClose",
     "OnExpiry",
