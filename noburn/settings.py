@@ -103,6 +103,7 @@ INSTALLED_APPS = [
     "alerts.apps.AlertsConfig",
     "budgets.apps.BudgetsConfig",
     "billing.apps.BillingConfig",
+    "noburn.dashboard.apps.DashboardConfig",
     # Both before the admin, whose templates they replace.
     "unfold",
     "unfold.contrib.filters",
@@ -114,6 +115,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "rest_framework",
     "django_filters",
+    "django_htmx",
     "drf_spectacular",
 ]
 MIDDLEWARE = [
@@ -124,6 +126,8 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "noburn.dashboard.security.ContentSecurityPolicy",
 ]
 ROOT_URLCONF = "noburn.urls"
 ASGI_APPLICATION = "noburn.asgi.application"
@@ -142,6 +146,7 @@ TEMPLATES = [
     }
 ]
 AUTH_USER_MODEL = "tenants.User"
+LOGIN_URL = "/account/login/"
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in (
@@ -158,6 +163,10 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 STATIC_URL = "/static/"
 STATIC_ROOT = NOBURN_HOME / "static"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "noburn.dashboard.storage.HashedFiles"},
+}
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000
 
 # --- management API ---------------------------------------------------------------------------------------

@@ -1,0 +1,122 @@
+"""Who may see and do what in the dashboard: every page, role and other tenant's slug, by a table that says so itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from noburn.kit import ids
+from noburn.kit.clock import utc_now
+from tests.api.test_roles import DECIDERS, EVERYBODY, MONEY, NOBODY, Rights
+
+if TYPE_CHECKING:
+    from django.test import Client
+
+pytestmark = pytest.mark.real_db
+
+PAGES = {
+    "landing": Rights(EVERYBODY, NOBODY),
+    "audit": Rights(MONEY, NOBODY),
+    "settings": Rights(EVERYBODY, DECIDERS),
+}
+"""By a page's name: who may get it, and who may send its form (nobody where it has none)."""
+
+
+@dataclass(frozen=True)
+class People:
+    """A tenant with a browser for each role, and one of a person who is outside."""
+
+    slug: str
+    browsers: dict[str, Client]
+    charlie: Client
+    charlies: str
+
+
+@pytest.fixture(scope="module")
+def people(real_database: None) -> People:
+    from tenants.models import Member, User
+    from tests.support.operators import signed_in
+    from tests.tenants.cast import make_cast, unique
+
+    cast, now = make_cast(), utc_now()
+    browsers = {}
+    for role in sorted(EVERYBODY):
+        user = User.objects.create_user(f"{unique(role)}@example.com", id=ids.new_uuid(now))
+        Member.objects.create(tenant=cast.tenant, user=user, role=role)
+        browsers[role] = signed_in(user)
+    return People(
+        slug=cast.tenant.slug,
+        browsers=browsers,
+        charlie=signed_in(cast.charlie.user),
+        charlies=cast.charlie.tenant.slug,
+    )
+
+
+class TestRights:
+    def test_are_said_of_every_page(self) -> None:
+        from tests.dashboard.places import page_routes
+
+        assert {route.name for route in page_routes()} == set(PAGES)
+
+    def test_know_which_pages_have_forms(self) -> None:
+        from tests.dashboard.places import page_routes
+
+        with_forms = {route.name for route in page_routes() if "POST" in route.methods}
+        assert with_forms == {name for name, rights in PAGES.items() if rights.change}
+
+    @pytest.mark.parametrize("role", sorted(EVERYBODY))
+    def test_let_in_whom_they_name(self, people: People, role: str) -> None:
+        from tests.dashboard.places import page_routes
+
+        wrong = []
+        for route in page_routes():
+            for method in route.methods:
+                answer = people.browsers[role].generic(method, route.url(people.slug))
+                assert answer.status_code < 500, (route.name, method)
+                rights = PAGES[route.name]
+                may = role in (rights.read if method == "GET" else rights.change)
+                if (answer.status_code != 403) != may:
+                    wrong.append((route.name, method, answer.status_code))
+        assert wrong == []
+
+
+class TestAnotherTenant:
+    def test_is_answered_as_no_tenant_is(self, people: People) -> None:
+        from tests.dashboard.places import page_routes
+
+        for route in page_routes():
+            for method in route.methods:
+                theirs, nobodys = (
+                    people.charlie.generic(method, route.url(slug))
+                    for slug in (people.slug, "no-such-tenant")
+                )
+                assert (theirs.status_code, nobodys.status_code) == (404, 404), (route.name, method)
+                assert theirs.content == nobodys.content
+
+    def test_is_not_reached_through_ones_own(self, people: People) -> None:
+        """Ids of nobody's at one's own tenant are missing, wherever a path has one."""
+        from tests.dashboard.places import WORDS, page_routes
+
+        owner = people.browsers["owner"]
+        for route in page_routes():
+            if any(name not in WORDS for name in route.variables):
+                for method in route.methods:
+                    assert owner.generic(method, route.url(people.slug)).status_code == 404, (
+                        route.name,
+                        method,
+                    )
+
+
+class TestNobody:
+    def test_is_asked_to_sign_in_whatever_the_tenant(self, people: People) -> None:
+        from django.test import Client
+
+        from tests.dashboard.places import page_routes
+
+        for route in page_routes():
+            for slug in (people.slug, "no-such-tenant"):
+                answer = Client().get(route.url(slug))
+                assert answer.status_code == 302
+                assert answer["Location"].startswith("/account/login/?next=/t/")
