@@ -8,7 +8,7 @@ COMPILE := $(BIN)/uv pip compile -q --generate-hashes --python-version 3.11 --no
 ROOMS := manage.py noburn tenants alerts budgets billing demo proxy tests benchmarks sdks/python/src sdks/python/tests
 PATHS := $(foreach room,$(ROOMS),$(if $(shell find $(room) -name '*.py' -print -quit 2>/dev/null),$(room)))
 
-.PHONY: setup demo serve proxy test soak check lint bench requirements format openapi
+.PHONY: setup demo serve proxy browser test soak check lint bench requirements format openapi
 
 setup: $(STAMP)
 
@@ -48,7 +48,11 @@ lint: setup
 	$(BIN)/python -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
 	$(BIN)/python manage.py check
 
-test: setup
+# The browser tests' Chromium: Debian's own.
+browser:
+	@tests/browser/chromium.sh
+
+test: setup browser
 	@$(BIN)/pytest -n 2 --dist loadscope tests sdks/python/tests
 
 soak: setup

@@ -10,6 +10,10 @@
 | SECRET_KEY, NOBURN_PEPPER, NOBURN_SIGNING_KEYS, NOBURN_SIGNING_KID | secrets | made once in NOBURN_HOME |
 | NOBURN_ENCRYPTION_KEYS | keys of what is stored encrypted, separated by commas | made once in NOBURN_HOME |
 | EMAIL_URL, DEFAULT_FROM_EMAIL | how e-mail is sent, and from whom | printed by the worker, noburn@ the base URL's host |
+| EMAIL_VERIFICATION | `mandatory` or `none`: whether a new address is confirmed | mandatory with EMAIL_URL |
+| NOBURN_SIGNUP | `open` or `closed`: whether strangers may sign up and make tenants | open |
+| TRUSTED_PROXY_COUNT | how many proxies in front set X-Forwarded-For | 0 |
+| OIDC_ISSUER, OIDC_CLIENT_ID, OIDC_CLIENT_SECRET, OIDC_NAME | signing in by OpenID Connect | passwords alone |
 | METRICS_TOKEN | who has it may read /metrics | nobody may |
 | OPERATOR_EMAILS, OPERATOR_WEBHOOK_URL, OPERATOR_WEBHOOK_SECRET | who hears of what concerns the installation | nobody |
 | NOBURN_ALLOW_PRIVATE_WEBHOOKS | webhooks may go to plain http and to private addresses | off |
@@ -99,6 +103,11 @@ ALLOWED_HOSTS: list[str] = env.list(
 # Ours comes first: its `migrate` runs as the owner of the schema.
 INSTALLED_APPS = [
     "noburn.runtime.apps.RuntimeConfig",
+    # Before our apps, which take its tables out of the operators' admin again.
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "allauth.usersessions",
     "tenants.apps.TenantsConfig",
     "alerts.apps.AlertsConfig",
     "budgets.apps.BudgetsConfig",
@@ -113,6 +122,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "django.contrib.humanize",
     "rest_framework",
     "django_filters",
     "django_htmx",
@@ -125,6 +135,8 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "allauth.usersessions.middleware.UserSessionsMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "noburn.dashboard.security.ContentSecurityPolicy",
@@ -146,7 +158,6 @@ TEMPLATES = [
     }
 ]
 AUTH_USER_MODEL = "tenants.User"
-LOGIN_URL = "/account/login/"
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in (
@@ -210,6 +221,73 @@ X_FRAME_OPTIONS = "DENY"
 # Only behind a proxy that sets this header itself.
 if env.bool("TRUST_FORWARDED_PROTO", default=False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+# --- signing in -------------------------------------------------------------------------------------------
+# What counts attempts must be one for all processes and outlive them; PostgreSQL is what signing in needs anyway.
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.db.DatabaseCache",
+        "LOCATION": "noburn_cache",
+        "OPTIONS": {"MAX_ENTRIES": 100_000},
+    }
+}
+AUTHENTICATION_BACKENDS = [
+    "allauth.account.auth_backends.AuthenticationBackend",
+    # Operators sign in to the admin by it.
+    "django.contrib.auth.backends.ModelBackend",
+]
+LOGIN_URL = "/account/login/"
+LOGIN_REDIRECT_URL = "/enter"
+ACCOUNT_LOGOUT_REDIRECT_URL = "/"
+ACCOUNT_ADAPTER = "tenants.services.signing_in.AccountAdapter"
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
+ACCOUNT_USER_MODEL_USERNAME_FIELD = None
+ACCOUNT_UNIQUE_EMAIL = True
+ACCOUNT_PREVENT_ENUMERATION = True
+ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
+ACCOUNT_DEFAULT_HTTP_PROTOCOL = _base.scheme
+ACCOUNT_SESSION_REMEMBER = True
+ACCOUNT_CHANGE_EMAIL = True
+ACCOUNT_EMAIL_NOTIFICATIONS = True
+# Where no mail is sent but to the log, nobody could confirm an address. docs/operations.md says what that opens.
+ACCOUNT_EMAIL_VERIFICATION: str = env.str(
+    "EMAIL_VERIFICATION", default="mandatory" if env.str("EMAIL_URL", default="") else "none"
+)
+if ACCOUNT_EMAIL_VERIFICATION not in ("mandatory", "none"):
+    raise ImproperlyConfigured("EMAIL_VERIFICATION is mandatory or none.")
+NOBURN_SIGNUP: str = env.str("NOBURN_SIGNUP", default="open")
+if NOBURN_SIGNUP not in ("open", "closed"):
+    raise ImproperlyConfigured("NOBURN_SIGNUP is open or closed.")
+MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
+MFA_TOTP_ISSUER = "noburn"
+# An address that nobody confirmed may have a second factor where nobody is asked to confirm one.
+MFA_ALLOW_UNVERIFIED_EMAIL = ACCOUNT_EMAIL_VERIFICATION == "none"
+USERSESSIONS_TRACK_ACTIVITY = True
+# How many proxies before noburn set X-Forwarded-For: attempts are counted by the caller's address.
+ALLAUTH_TRUSTED_PROXY_COUNT: int = env.int("TRUSTED_PROXY_COUNT", default=0)
+# Signing in by somebody else: any provider of OpenID Connect (Google, Entra, Okta, Keycloak, …).
+OIDC_ISSUER: str = env.str("OIDC_ISSUER", default="").rstrip("/")
+if OIDC_ISSUER:
+    INSTALLED_APPS += ["allauth.socialaccount", "allauth.socialaccount.providers.openid_connect"]
+    SOCIALACCOUNT_PROVIDERS = {
+        "openid_connect": {
+            "OAUTH_PKCE_ENABLED": True,
+            "APPS": [
+                {
+                    "provider_id": "sso",
+                    "name": env.str("OIDC_NAME", default="single sign-on"),
+                    "client_id": env.str("OIDC_CLIENT_ID"),
+                    "secret": env.str("OIDC_CLIENT_SECRET"),
+                    "settings": {"server_url": OIDC_ISSUER},
+                }
+            ],
+        }
+    }
+    # Its word for an address counts: who has an account by it gets in, and the two are tied together.
+    SOCIALACCOUNT_EMAIL_AUTHENTICATION = True
+    SOCIALACCOUNT_EMAIL_AUTHENTICATION_AUTO_CONNECT = True
+    SOCIALACCOUNT_ADAPTER = "tenants.services.signing_in.SocialAdapter"
 
 # --- operators' admin ---------------------------------------------------------------------------------------
 # In UTC and to the second: what people compare with logs.

@@ -13,6 +13,7 @@ from noburn.openapi.views import show_document
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", pages.home, name="home"),
     path("docs/problems/<slug:slug>", pages.problem_page, name="problem"),
+    path("", include("tenants.dashboard.entrance_urls")),
     path("t/<slug:tenant>/", include("noburn.dashboard.urls")),
     path("metrics", metrics, name="metrics"),
     path("v1/", include("tenants.api.urls")),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
+from allauth.usersessions.models import UserSession
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth import admin as _auth_admin  # noqa: F401
@@ -17,6 +20,9 @@ from tenants.models import AuditEntry, Member, User
 # Operators get rights one by one or as superusers; groups would be rows that this admin changes by itself.
 # Imported first, since it would register them again after us.
 admin.site.unregister(Group)
+# What people have of their own; an operator needs none of it, and the second factor's secret is theirs alone.
+for theirs in (EmailAddress, Authenticator, UserSession):
+    admin.site.unregister(theirs)
 
 
 @admin.register(User)

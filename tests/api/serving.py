@@ -23,7 +23,7 @@ from noburn.runtime.embedded import ROOT
 from noburn.runtime.home import Home
 from tests.doubles.program import free_port
 
-READY_SECONDS = 120
+READY_SECONDS = 300
 STOP_SECONDS = 60
 LINES_SHOWN = 40
 

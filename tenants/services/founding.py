@@ -1,0 +1,55 @@
+"""A person founds a tenant of their own."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from datetime import datetime
+from typing import Final
+
+from django.conf import settings
+from django.db import transaction
+
+from noburn.kit.problems import FieldError
+from tenants.models import Member, Role, Tenant, User
+from tenants.services.tenants import CreatedTenant, InvalidTenant, create_tenant
+
+OWNED_MAX: Final = 20
+"""The most tenants of which one person is an owner, as far as they founded them here."""
+
+_OTHER = re.compile(r"[^a-z0-9]+")
+
+
+def may_found(*, user: User) -> bool:
+    """Whether a person may found a tenant: everybody where strangers may sign up, else operators."""
+    return bool(settings.NOBURN_SIGNUP == "open") or user.is_staff
+
+
+def found_tenant(*, user: User, name: str, slug: str, time_zone: str, now: datetime) -> CreatedTenant:
+    """Creates a tenant with `user` as its owner; without a slug one is made of the name.
+
+    Raises InvalidTenant with every error.
+    """
+    if not may_found(user=user):
+        raise InvalidTenant([FieldError("name", "cannot be taken: this installation makes no new tenants")])
+    with transaction.atomic():
+        # One person's requests one after the other, so that the count holds.
+        User.objects.select_for_update(no_key=True).get(pk=user.pk)
+        if Member.objects.filter(user=user, role=Role.OWNER).count() >= OWNED_MAX:
+            raise InvalidTenant([FieldError("name", f"cannot be taken: you own {OWNED_MAX} tenants already")])
+        return create_tenant(
+            slug=slug or free_slug(name),
+            name=name,
+            email=user.email,
+            time_zone=time_zone,
+            actor="system",
+            now=now,
+        )
+
+
+def free_slug(name: str) -> str:
+    """Makes a slug of a name that no tenant has: the name in small letters, with a few more where it is taken."""
+    plain = _OTHER.sub("-", name.lower()).strip("-")[:50].strip("-") or "tenant"
+    if not Tenant.objects.filter(slug=plain).exists():
+        return plain
+    return f"{plain}-{secrets.token_hex(3)}"

@@ -1,0 +1,159 @@
+"""Chromium as people use it: desktop and phone, light and dark; axe-core's findings; screenshots for the documents."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright
+
+from tests.api.serving import Serving
+
+ROOT = Path(__file__).resolve().parents[2]
+SCREENSHOTS = ROOT / "docs" / "screenshots"
+# Written only when asked for: a font of another machine would change every picture.
+WRITE_SCREENSHOTS = os.environ.get("WRITE_SCREENSHOTS") == "1"
+SERIOUS = frozenset({"serious", "critical"})
+WAIT_MS = 60_000
+
+SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
+SCHEMES = ("light", "dark")
+LOOKS = tuple((size, scheme) for size in SIZES for scheme in SCHEMES)
+
+
+def chromium_path() -> str:
+    """Where Debian's Chromium is. Raises AssertionError that says how to get it."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    assert found, (
+        "These tests need Debian's Chromium: `make browser` installs it (as root), or says what to do."
+    )
+    return found
+
+
+def launched(playwright: Playwright) -> Browser:
+    """A Chromium without a window."""
+    # Its sandbox needs another user than root, or rights that containers lack.
+    return playwright.chromium.launch(executable_path=chromium_path(), args=["--no-sandbox"])
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody with a session at the running noburn, and the tenant where they work."""
+
+    email: str
+    password: str
+    session: str
+    tenant: str
+
+
+class Browsing:
+    """A browser at one running noburn. Every page that it opens fails a test when it logs an error."""
+
+    def __init__(self, browser: Browser, running: Serving) -> None:
+        self._browser = browser
+        self.running = running
+
+    def person(self, *, tenant: str, role: str = "owner", name: str = "Acme Robotics") -> Person:
+        """Makes a tenant, where it is not there yet, and a person with a password, a session and this role."""
+        email, password = f"{role}@{tenant}.example.com", "correct horse battery"
+        text = _MAKE_PERSON.format(email=email, password=password, role=role, slug=tenant, name=name)
+        made = self.running.manage("shell", "--verbosity", "0", "-c", text)
+        return Person(email=email, password=password, session=made["session"], tenant=tenant)
+
+    @contextmanager
+    def page(
+        self,
+        person: Person | None = None,
+        *,
+        size: str = "desktop",
+        scheme: str = "light",
+        scripts: bool = True,
+    ) -> Iterator[Page]:
+        """A page of a browser of its own, signed in as `person`. It fails when the page logged an error."""
+        width, height = SIZES[size]
+        context: BrowserContext = self._browser.new_context(
+            base_url=self.running.url,
+            viewport={"width": width, "height": height},
+            color_scheme="dark" if scheme == "dark" else "light",
+            reduced_motion="reduce",
+            java_script_enabled=scripts,
+        )
+        context.set_default_timeout(WAIT_MS)
+        if person is not None:
+            context.add_cookies([{"name": "sessionid", "value": person.session, "url": self.running.url}])
+        said: list[str] = []
+        page = context.new_page()
+        page.on("console", lambda message: said.extend(_complaint(message)))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        try:
+            yield page
+        finally:
+            context.close()
+        assert said == []
+
+
+def _complaint(message: ConsoleMessage) -> list[str]:
+    # A page that says "not valid" has a status of its own, which Chromium logs as if it were a fault.
+    if message.type != "error" or re.search(r"status of (400|403|404|409|422|429)", message.text):
+        return []
+    return [f"{message.text} at {message.location.get('url', '')}"]
+
+
+def violations(page: Page) -> list[str]:
+    """What axe-core finds serious or worse on the page, a line for each."""
+    found: dict[str, Any] = Axe().run(page).response
+    return [
+        f"{each['id']}: {each['help']}: {node['html'][:200]}"
+        for each in found["violations"]
+        if each["impact"] in SERIOUS
+        for node in each["nodes"]
+    ]
+
+
+def scrolls_sideways(page: Page) -> bool:
+    """Whether the page as a whole is wider than the window."""
+    wide: bool = page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
+    return wide
+
+
+def screenshot(page: Page, name: str) -> None:
+    """Takes a picture for docs/screenshots when WRITE_SCREENSHOTS=1; in any case one is taken, so that it can be."""
+    picture = page.screenshot(animations="disabled")
+    if WRITE_SCREENSHOTS:
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        (SCREENSHOTS / f"{name}.png").write_bytes(picture)
+
+
+_MAKE_PERSON = """
+import json
+from django.conf import settings
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+from django.contrib.sessions.backends.db import SessionStore
+from noburn.kit.clock import utc_now
+from tenants.models import Member, Tenant, User
+from tenants.services.tenants import create_tenant
+now = utc_now()
+tenant = Tenant.objects.filter(slug={slug!r}).first()
+if tenant is None:
+    tenant = create_tenant(
+        slug={slug!r}, name={name!r}, email="owner@" + {slug!r} + ".example.com",
+        time_zone="Europe/Berlin", actor="command:test", now=now,
+    ).tenant
+user = User.objects.filter(email={email!r}).first() or User.objects.create_user({email!r})
+user.set_password({password!r})
+user.save()
+Member.objects.get_or_create(tenant=tenant, user=user, defaults={{"role": {role!r}}})
+session = SessionStore()
+session[SESSION_KEY] = str(user.pk)
+session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
+session[HASH_SESSION_KEY] = user.get_session_auth_hash()
+session.create()
+print(json.dumps({{"session": session.session_key}}))
+"""
