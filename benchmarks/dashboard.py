@@ -1,8 +1,8 @@
 """The dashboard's pages over five million rows of usage and a hundred thousand customers of one tenant.
 
-`.venv/bin/python -m benchmarks.dashboard`. Rows are written by COPY, as the roller, gateways and the money path would
-have left them. Each page is asked of Django inside this process, by turns; what is told is the median of its server time,
-in milliseconds and as a ratio to a plain `SELECT` of one row through the same connection, in the same run.
+`.venv/bin/python -m benchmarks.dashboard`. Rows are as the roller, gateways and the money path would have left them.
+Each page is asked of Django inside this process, by turns; what is told is the median of its server time, in milliseconds
+and as a ratio to a plain `SELECT` of one row through the same connection, in the same run.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import random
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -20,8 +21,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
-
-from benchmarks.system import System
 
 USAGE_ROWS = 5_000_000
 CUSTOMERS = 100_000
@@ -67,23 +66,31 @@ class Filled:
                 )
 
     def _copy_usage(self, grain: str) -> None:
-        """Nine rows of ten are days, the others hours."""
+        """Nine rows of ten are days, the others hours. Made by the server itself, which is how millions come soon."""
         rows = self._usage * 9 // 10 if grain == "days" else self._usage // 10
-        columns = """grain, tenant_id, bucket, key, project, customer, end_user, plan, api_key, provider, model, tag, value,
-            cost_nano, presumed_nano, requests, errors, tokens, input_tokens, output_tokens, cache_read_tokens,
-            cache_write_tokens, cache_write_1h_tokens, reasoning_tokens, audio_input_tokens, audio_output_tokens, images,
-            tool_calls, latency_ms, latencies, presumed_requests"""
-        per_customer = max(1, rows // self._customers)
-        with self._owner.cursor().copy(f"COPY usage_{grain} ({columns}) FROM STDIN") as copy:
-            for number in range(self._customers):
-                for at in range(per_customer):
-                    if grain == "days":
-                        bucket = self._today - timedelta(days=at % DAYS)
-                    else:
-                        bucket = self._now.replace(minute=0, second=0, microsecond=0) - timedelta(
-                            hours=at * 7
-                        )
-                    copy.write_row(self._row(grain, bucket, f"cus-{number:06}", MODELS[(number + at) % 5], 1))
+        bucket = "%(today)s::timestamptz - make_interval(days => (a %% 60)::integer)"
+        if grain == "hours":
+            bucket = (
+                "date_trunc('hour', %(now)s::timestamptz, 'UTC') - make_interval(hours => (a * 7)::integer)"
+            )
+        self._owner.execute(
+            f"""INSERT INTO usage_{grain} (grain, tenant_id, bucket, key, project, customer, end_user, plan, api_key,
+                provider, model, tag, value, cost_nano, presumed_nano, requests, errors, tokens, input_tokens,
+                output_tokens, cache_read_tokens, cache_write_tokens, cache_write_1h_tokens, reasoning_tokens,
+                audio_input_tokens, audio_output_tokens, images, tool_calls, latency_ms, latencies)
+            SELECT '{grain}', %(tenant)s, {bucket}, gen_random_uuid(), 'default', 'cus-' || lpad(n::text, 6, '0'), '', '',
+                '', 'openai', (%(models)s::text[])[1 + (n + a) %% 5], '', '', 1000 + (random() * 5000000)::bigint, 0, 10,
+                0, 900, 700, 200, 0, 0, 0, 0, 0, 0, 0, 0, 8000, 10
+            FROM generate_series(0, %(customers)s - 1) AS n, generate_series(0, %(each)s - 1) AS a""",
+            {
+                "tenant": self._tenant,
+                "today": self._today,
+                "now": self._now,
+                "models": list(MODELS),
+                "customers": self._customers,
+                "each": max(1, rows // self._customers),
+            },
+        )
 
     def _copy_totals(self) -> None:
         for grain, step, count in (
@@ -216,6 +223,43 @@ def by_turns(calls: dict[str, Callable[[], Any]]) -> Iterator[tuple[str, list[fl
     yield from found.items()
 
 
+def pages_of(tenant_id: UUID) -> dict[str, Callable[[], Any]]:
+    """The pages themselves, as their owner gets them: routing, session, rights, queries, template."""
+    from django.test import Client
+
+    from budgets.models import Budget
+    from noburn.kit import ids
+    from tenants.models import Customer, Member, Tenant
+
+    tenant, client = Tenant.objects.get(pk=tenant_id), Client()
+    client.force_login(Member.objects.select_related("user").filter(tenant=tenant)[0].user)
+    customer = Customer.objects.get(tenant=tenant, external_id="cus-000123")
+    budget = Budget.objects.filter(tenant=tenant, scope="customer")[0]
+    paths = (
+        "settings",
+        "overview",
+        "usage",
+        "usage?by=model",
+        "usage?by=customer",
+        "usage?by=day&customer=cus-000123",
+        "usage/ledger",
+        "usage/decisions",
+        "usage/decisions?decision=deny",
+        "customers",
+        "customers?search=99123",
+        "customers?search=nobody",
+        f"customers/{ids.encode(ids.CUSTOMER, customer.pk)}",
+        "budgets",
+        f"budgets/{ids.encode(ids.BUDGET, budget.pk)}",
+    )
+
+    def get(path: str) -> None:
+        answer = client.get(f"/t/{tenant.slug}/{path}")
+        assert answer.status_code == 200, (path, answer.status_code)
+
+    return {f"page {path.partition('_')[0]}": partial(get, path) for path in paths}
+
+
 def calls_of(tenant_id: UUID, now: datetime) -> dict[str, Callable[[], Any]]:
     """The queries behind each page, and the pages themselves."""
     from budgets.models import Budget
@@ -254,36 +298,56 @@ def calls_of(tenant_id: UUID, now: datetime) -> dict[str, Callable[[], Any]]:
     }
 
 
+def measure(*, usage: int, customers: int) -> dict[str, list[float]]:
+    """Starts PostgreSQL and Valkey in a home of their own, fills a tenant, and asks for everything."""
+    import django
+
+    django.setup()
+    from django.conf import settings
+    from django.core.management import call_command
+    from django.db import connections
+
+    from budgets.services.budgets import NewBudget, create_budget
+    from noburn.runtime.usage import leave_servers, use_servers
+    from tenants.services.tenants import create_tenant
+
+    use_servers()
+    try:
+        call_command("migrate", verbosity=0, interactive=False)
+        now = datetime.now(UTC)
+        tenant_id = create_tenant(
+            slug="bench", name="Bench", email="b@example.com", actor="bench", now=now
+        ).tenant.pk
+        for scope, limit in (("customer", "10"), ("tenant", "100000")):
+            budget = NewBudget(scope=scope, window="month", limit=limit)
+            create_budget(tenant_id=tenant_id, budget=budget, actor="bench", now=now)
+        begun = time.perf_counter()
+        with psycopg.connect(settings.DATABASE_OWNER_URL, autocommit=True) as owner:
+            Filled(owner, tenant_id, usage=usage, customers=customers, now=now).fill()
+        print(f"{usage:,} rows of usage, {customers:,} customers, in {time.perf_counter() - begun:.0f} s")
+        return dict(by_turns({**calls_of(tenant_id, now), **pages_of(tenant_id)}))
+    finally:
+        connections.close_all()
+        leave_servers(wait=True)
+
+
 def main() -> int:
-    """Fills a system of its own, measures, prints a table; fails if a page takes longer than it may."""
+    """Measures in a home of its own and prints a table; fails if a page takes longer than it may."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=USAGE_ROWS, help="rows of usage")
     parser.add_argument("--customers", type=int, default=CUSTOMERS)
     asked = parser.parse_args()
-    with System(workers=1) as system:
-        made = system.provision("bench", "customer:*:10:month", "tenant:*:100000:month")
-        os.environ.update({name: system.environment()[name] for name in ("NOBURN_HOME", "PORT")})
-        os.environ["DJANGO_SETTINGS_MODULE"] = "noburn.settings"
-        import django
-
-        django.setup()
-        from django.conf import settings
-
-        from noburn.kit import ids
-
-        tenant_id, now = ids.decode(ids.TENANT, made["tenant_id"]), datetime.now(UTC)
-        begun = time.perf_counter()
-        with psycopg.connect(settings.DATABASE_OWNER_URL, autocommit=True) as owner:
-            Filled(owner, tenant_id, usage=asked.rows, customers=asked.customers, now=now).fill()
-        print(
-            f"{asked.rows:,} rows of usage, {asked.customers:,} customers, in {time.perf_counter() - begun:.0f} s"
+    with tempfile.TemporaryDirectory(prefix="nbb-", dir="/tmp") as home:
+        os.environ.update(
+            {"NOBURN_HOME": home, "DJANGO_SETTINGS_MODULE": "noburn.settings", "NOBURN_DURABLE": "0"}
         )
-        measured = {name: statistics.median(taken) for name, taken in by_turns(calls_of(tenant_id, now))}
-    base = measured["one row"]
-    print("| page or query | ms | of one row's |\n|---|---|---|")
-    for name, median in measured.items():
-        print(f"| {name} | {median:.1f} | {median / base:.0f} |")
-    slow = [name for name, median in measured.items() if median > TARGET_MS]
+        measured = measure(usage=asked.rows, customers=asked.customers)
+    base = statistics.median(measured["one row"])
+    print("| page or query | ms, median | least | of one row's |\n|---|---|---|---|")
+    for name, taken in measured.items():
+        median = statistics.median(taken)
+        print(f"| {name} | {median:.1f} | {min(taken):.1f} | {median / base:.0f} |")
+    slow = [name for name, taken in measured.items() if statistics.median(taken) > TARGET_MS]
     if slow:
         print(f"slower than {TARGET_MS} ms: {', '.join(slow)}")
     return 1 if slow else 0

@@ -124,11 +124,13 @@ class CustomerNamed(TenantPage):
     section = "customers"
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Leads on. Raises Missing."""
-        name = request.GET.get("id", "")[:SEARCH_MAX]
-        found = customer_of(tenant_id=self.tenant_id, external_id=name) if "\x00" not in name else None
-        if found is None:
+        """Leads on: of one that was refused from its first call on, which makes no customer, to its decisions."""
+        name = request.GET.get("id", "")
+        if not 1 <= len(name) <= SEARCH_MAX or "\x00" in name:
             raise Missing(name)
+        found = customer_of(tenant_id=self.tenant_id, external_id=name)
+        if found is None:
+            return HttpResponseRedirect(self.url("decisions") + query({"customer": name}))
         return HttpResponseRedirect(self.url("customer", cus_id=ids.encode(ids.CUSTOMER, found.pk)))
 
 
