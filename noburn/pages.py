@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 from django.conf import settings
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
+from django.urls import reverse
 
 from noburn.kit.clock import utc_now
 from noburn.kit.ids import new_uuid
@@ -16,10 +17,26 @@ PROBLEMS = settings.BASE_DIR / "docs" / "problems"
 # The heading, and the slug and status that the page shows by itself.
 _LEAD = re.compile(r"^# .*\n+`[a-z-]+`, HTTP \d+\.\s*")
 
+_PROVISION = """.venv/bin/python manage.py provision --tenant acme \\
+    --budget 'customer:*:10:month' --json"""
+_CURL = """curl BASE_URL/v1/preflight \\
+  -H "Authorization: Bearer $NOBURN_API_KEY" \\
+  -H "Idempotency-Key: first-call" \\
+  -H "Content-Type: application/json" \\
+  -d '{"model": "gpt-4o-mini", "input_tokens": 1200,
+       "max_output_tokens": 500, "subject": {"customer": "alice"}}'"""
+
 
 def home(request: HttpRequest) -> HttpResponse:
-    """Says that noburn runs here, and what to do next."""
-    return render(request, "noburn/home.html", {"base_url": settings.BASE_URL})
+    """Says that noburn runs here, and what to do next; who is signed in is led on."""
+    if request.user.is_authenticated:
+        return HttpResponseRedirect(reverse("enter"))
+    context = {
+        "provision": _PROVISION,
+        "curl": _CURL.replace("BASE_URL", settings.BASE_URL),
+        "signup": settings.NOBURN_SIGNUP == "open",
+    }
+    return render(request, "noburn/home.html", context)
 
 
 def problem_page(request: HttpRequest, slug: str) -> HttpResponse:

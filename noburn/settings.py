@@ -4,6 +4,7 @@
 |---|---|---|
 | NOBURN_HOME | where embedded servers and secrets live | .noburn in the project |
 | PORT, BASE_URL | where the web application listens, and its public address | 8420, http://127.0.0.1:PORT |
+| NOBURN_SELF_URL | where the web application reaches its own gateway | http://127.0.0.1:PORT |
 | DATABASE_URL, DATABASE_OWNER_URL, DATABASE_GATEWAY_URL | PostgreSQL as the three roles | embedded |
 | REDIS_URL | Redis of the counters (redis://, rediss://, unix://, redis-cluster://, rediss-cluster://) | embedded |
 | BROKER_URL | Celery's broker | embedded |
@@ -50,6 +51,8 @@ NOBURN_HOME: Path = _home.path
 NOBURN_DURABLE: bool = env.bool("NOBURN_DURABLE", default=True)
 PORT: int = env.int("PORT", default=8420)
 BASE_URL: str = (env.str("BASE_URL", default="") or f"http://127.0.0.1:{PORT}").rstrip("/")
+# Where this process's own gateway is reached from within: the sample loop of the dashboard calls it.
+NOBURN_SELF_URL: str = (env.str("NOBURN_SELF_URL", default="") or f"http://127.0.0.1:{PORT}").rstrip("/")
 
 # --- secrets ----------------------------------------------------------------------------------------------
 _secrets = load_secrets(

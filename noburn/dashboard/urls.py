@@ -9,6 +9,7 @@ app_name = "dashboard"
 # By name and not by import: the shell knows no app.
 PAGES = (
     "tenants.dashboard.urls",
+    "budgets.dashboard.start_urls",
     "alerts.dashboard.urls",
     "budgets.dashboard.urls",
     "budgets.dashboard.model_urls",

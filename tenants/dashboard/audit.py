@@ -13,6 +13,7 @@ from noburn.dashboard.tables import Column, table_of
 from tenants.dashboard.page import TenantPage
 from tenants.domain.roles import Topic
 from tenants.models import AuditEntry
+from tenants.queries.actors import actor_names
 
 COLUMNS = (
     Column("at", "When", sort="pk"),
@@ -63,8 +64,11 @@ class AuditLog(TenantPage):
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         """One page of entries."""
+        table = table_of(self._rows(), self.request.GET, columns=COLUMNS, sort="-at")
+        names = actor_names(tenant_id=self.tenant_id, actors=[row.actor for row in table.rows])
         return {
             **super().get_context_data(**kwargs),
-            "table": table_of(self._rows(), self.request.GET, columns=COLUMNS, sort="-at"),
+            "table": table,
+            "entries": [(row, names.get(row.actor, "")) for row in table.rows],
             "filters": {name: self.request.GET.get(name, "") for name in ("actor", "action", "object")},
         }

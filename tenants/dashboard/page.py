@@ -20,6 +20,7 @@ from django.utils.cache import patch_cache_control, patch_vary_headers
 from django.views.generic import TemplateView
 
 from noburn.dashboard import navigation
+from noburn.kit import ids
 from noburn.kit.clock import utc_now
 from noburn.kit.problems import Invalid, Missing, ProblemError
 from tenants.domain.roles import READABLE, WRITABLE, Topic
@@ -136,6 +137,13 @@ class TenantPage(TemplateView):
         return self._find(request.user, self.tenant.slug)
 
     # --- what pages use ---------------------------------------------------------------------------------
+
+    def path_id(self, prefix: str, text: str) -> UUID:
+        """Reads an id of the path; what is no id is not there either. Raises Missing."""
+        try:
+            return ids.decode(prefix, text)
+        except ids.BadId:
+            raise Missing(text) from None
 
     def url(self, route: str, **kwargs: object) -> str:
         """The address of another page of this tenant's."""

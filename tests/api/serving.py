@@ -115,6 +115,16 @@ class Serving:
         self._process.stdout.close()
 
 
+class Attached(Serving):
+    """A noburn that somebody started with `make serve`, for who writes pages and looks at them again and again."""
+
+    def __init__(self, home: str, port: int) -> None:
+        self.port, self.url, self.log = port, f"http://127.0.0.1:{port}", []
+        self._environment = {**os.environ, "NOBURN_HOME": home, "PORT": str(port), "NOBURN_DURABLE": "0"}
+        for name in ("DJANGO_SETTINGS_MODULE", "BASE_URL"):
+            self._environment.pop(name, None)
+
+
 @contextmanager
 def serving() -> Iterator[Serving]:
     """A running noburn; nothing is left of it afterwards."""

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.api.serving import Serving, serving
+from tests.api.serving import Attached, Serving, serving
 from tests.browser.browsing import Browsing, launched
+
+# Of a noburn that runs already, so that who writes pages need not wait for one each time.
+HOME, PORT = os.environ.get("NOBURN_BROWSER_HOME"), int(os.environ.get("NOBURN_BROWSER_PORT", "8420"))
 
 
 @pytest.fixture(scope="package")
 def running() -> Iterator[Serving]:
-    """A noburn as `make serve` starts it, for all tests of this room."""
+    """A noburn as `make serve` starts it, for all tests of this room; or one that runs."""
+    if HOME is not None:
+        yield Attached(HOME, PORT)
+        return
     with serving() as served:
         yield served
 
