@@ -21,7 +21,7 @@ from tenants.domain.roles import Topic
 from tenants.models import ApiKey, KeyScope
 from tenants.services.keys import issue_key
 
-PLACEHOLDER = "$NOBURN_API_KEY"
+PLACEHOLDER = "nb_live_\N{HORIZONTAL ELLIPSIS}"
 
 
 class FirstBudgetForm(PageForm):
@@ -106,7 +106,7 @@ class StartBudget(Start):
             try:
                 create_budget(tenant_id=self.tenant_id, budget=wanted, actor=self.actor, now=self.now)
             except Invalid as invalid:
-                form.take(invalid)
+                form.take(invalid, limit_usd="limit")
             else:
                 return self.go("start", say="The budget is in force: the next call is under it.")
         return self.show(form=form, status=400)

@@ -26,10 +26,12 @@ from noburn.kit.problems import Invalid, Missing, ProblemError
 from tenants.domain.roles import READABLE, WRITABLE, Topic
 from tenants.models import Tenant, User
 from tenants.queries.memberships import memberships
+from tenants.services import idempotency
 from tenants.services.access import Access, member_access
 from tenants.services.tenants import lock_tenant
 
 SAFE = frozenset({"GET", "HEAD"})
+ONCE_CHARS_MAX = 64
 
 
 class TenantPage(TemplateView):
@@ -123,7 +125,7 @@ class TenantPage(TemplateView):
                 # Under the lock once more: rights may have been taken while the request waited for it.
                 self.access = self._find_again(request)
                 self.access.require_write(self.topic)
-                return super().dispatch(request, *args, **kwargs)
+                return self._once(request, *args, **kwargs)
         except Missing:
             raise Http404 from None
         except ProblemError as refused:
@@ -131,6 +133,28 @@ class TenantPage(TemplateView):
         except Invalid as invalid:
             said = "; ".join(f"{error.field} {error.message}" for error in invalid.errors)
             return self.refuse("This cannot be done", f"{said}.", status=HTTPStatus.BAD_REQUEST)
+
+    def _once(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """Does what a form asks, unless it was sent before (`{% once %}` in it): a page of an answer, loaded again."""
+        word = request.POST.get("once", "")[:ONCE_CHARS_MAX]
+        if not word:
+            return super().dispatch(request, *args, **kwargs)
+        digest = idempotency.digest_of(method="POST", path=request.path, actor=self.actor, body=b"")
+        kept: dict[str, Any] = {
+            "tenant_id": self.tenant_id,
+            "key": f"page:{word}",
+            "digest": digest,
+            "now": self.now,
+        }
+        if idempotency.earlier_answer(**kept) is not None:
+            messages.info(request, "That was done before, and was not done again.")
+            return HttpResponseRedirect(self.url(self.section))
+        response = super().dispatch(request, *args, **kwargs)
+        if response.status_code < HTTPStatus.BAD_REQUEST:
+            # Only that it was answered: the answer itself may hold a secret.
+            answer = idempotency.Answered(status=response.status_code, body=None, headers={})
+            idempotency.keep_answer(answer=answer, **kept)
+        return response
 
     def _find_again(self, request: HttpRequest) -> Access:
         assert isinstance(request.user, User)

@@ -22,6 +22,11 @@ def sound(page: Page) -> None:
     assert not scrolls_sideways(page), page.url
 
 
+@pytest.fixture(scope="module")
+def alice(browsing: Browsing) -> Person:
+    return browsing.person(tenant="pages")
+
+
 class TestSigningUp:
     def test_leads_to_a_refused_call(self, browsing: Browsing) -> None:
         with browsing.page() as page:
@@ -90,10 +95,6 @@ class TestSigningUp:
 
 
 class TestPages:
-    @pytest.fixture(scope="class")
-    def alice(self, browsing: Browsing) -> Person:
-        return browsing.person(tenant="pages")
-
     @pytest.mark.parametrize(("size", "scheme"), LOOKS)
     def test_have_no_serious_violation(
         self, browsing: Browsing, alice: Person, size: str, scheme: str

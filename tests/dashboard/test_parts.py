@@ -15,11 +15,16 @@ from noburn.dashboard.security import HEADER
 from noburn.dashboard.tables import BadSort, Column, table_of
 from noburn.kit import ids
 from noburn.kit.problems import Invalid
-from tenants.models import Project
+from tenants.models import ApiKey, Project
 from tests.support.operators import signed_in
 from tests.tenants.cast import NOW, Cast, make_cast
 
 COLUMNS = (Column("name", "Name", sort="name"), Column("made", "Made", sort="pk"))
+
+
+@pytest.fixture(scope="module")
+def cast(real_database: None) -> Cast:
+    return make_cast()
 
 
 class TestUsd:
@@ -150,10 +155,6 @@ class TestPolicy:
 
 @pytest.mark.real_db
 class TestPages:
-    @pytest.fixture(scope="class")
-    def cast(self, real_database: None) -> Cast:
-        return make_cast()
-
     def test_say_times_in_the_tenants_zone(self, cast: Cast) -> None:
         owner = signed_in(cast.alice.user)
         sent = {
@@ -191,6 +192,18 @@ class TestPages:
         taken = owner.get(f"/t/{cast.tenant.slug}/keys", {"format": "csv"}).content.decode()
         assert name in taken
         assert secret not in taken
+
+    def test_do_once_what_a_form_asks_once(self, cast: Cast) -> None:
+        owner, name, word = signed_in(cast.alice.user), uuid4().hex, uuid4().hex
+        sent = {"name": name, "scopes": ["preflight"], "project": "", "once": word}
+        assert "nb_live_" in owner.post(f"/t/{cast.tenant.slug}/keys/new", sent).content.decode()
+        again = owner.post(f"/t/{cast.tenant.slug}/keys/new", sent, follow=True).content.decode()
+        assert "was not done again" in again
+        assert ApiKey.objects.filter(tenant=cast.tenant, name=name).count() == 1
+        # What was not right was not done, and may be sent again.
+        wrong = {**sent, "name": "", "once": uuid4().hex}
+        assert owner.post(f"/t/{cast.tenant.slug}/keys/new", wrong).status_code == 400
+        assert owner.post(f"/t/{cast.tenant.slug}/keys/new", {**wrong, "name": name}).status_code == 200
 
     def test_take_no_more_queries_for_more_rows(self, cast: Cast, django_assert_max_num_queries: Any) -> None:
         owner = signed_in(cast.alice.user)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
+from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 from django import template
@@ -64,6 +65,12 @@ def with_query(context: Context, **changes: Any) -> str:
     return tables.with_query(
         context["request"].GET, **{n: None if v is None else str(v) for n, v in changes.items()}
     )
+
+
+@register.simple_tag
+def once() -> SafeString:
+    """Makes a form count once: sent again (a page loaded again, a double click), nothing is done."""
+    return format_html('<input type="hidden" name="once" value="{}">', uuid4().hex)
 
 
 @register.simple_tag
