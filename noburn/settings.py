@@ -139,7 +139,6 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "allauth.account.middleware.AccountMiddleware",
-    "allauth.usersessions.middleware.UserSessionsMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "noburn.dashboard.security.ContentSecurityPolicy",
@@ -266,7 +265,8 @@ MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 MFA_TOTP_ISSUER = "noburn"
 # An address that nobody confirmed may have a second factor where nobody is asked to confirm one.
 MFA_ALLOW_UNVERIFIED_EMAIL = ACCOUNT_EMAIL_VERIFICATION == "none"
-USERSESSIONS_TRACK_ACTIVITY = True
+# Sessions are listed by when they began: to note each request would cost every page a write.
+USERSESSIONS_TRACK_ACTIVITY = False
 # How many proxies before noburn set X-Forwarded-For: attempts are counted by the caller's address.
 ALLAUTH_TRUSTED_PROXY_COUNT: int = env.int("TRUSTED_PROXY_COUNT", default=0)
 # Signing in by somebody else: any provider of OpenID Connect (Google, Entra, Okta, Keycloak, …).

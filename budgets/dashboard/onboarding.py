@@ -21,6 +21,7 @@ from tenants.domain.roles import Topic
 from tenants.models import ApiKey, KeyScope
 from tenants.services.keys import issue_key
 
+LOOKED_AT = 2 * CALLS + 1
 PLACEHOLDER = "nb_live_\N{HORIZONTAL ELLIPSIS}"
 
 
@@ -50,14 +51,17 @@ class Start(TenantPage):
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         """How far it is: a key, a call, a budget; and the snippets."""
-        newest = decisions(wanted=DecisionFilter(tenant_id=self.tenant_id), before=None, limit=1)
+        newest = decisions(wanted=DecisionFilter(tenant_id=self.tenant_id), before=None, limit=LOOKED_AT)
         budgets = Budget.objects.filter(tenant_id=self.tenant_id, archived_at__isnull=True)
         kwargs.setdefault("form", FirstBudgetForm())
         secret = kwargs.get("secret", "")
         return {
             **super().get_context_data(**kwargs),
             "has_key": bool(secret) or _live_keys(self, self.now),
-            "call": newest[0] if newest else None,
+            # A call of theirs rather than one of the sample loop.
+            "call": next(
+                (each for each in newest if each["customer"] != CUSTOMER), newest[0] if newest else None
+            ),
             "has_budget": budgets.exists(),
             "snippets": snippets(key=secret or PLACEHOLDER, url=settings.BASE_URL),
             "may_issue": self.may_change_topic(Topic.API_KEYS),

@@ -96,7 +96,7 @@ class Browsing:
             yield page
         finally:
             context.close()
-        assert said == []
+        assert not said, "\n".join(said)
 
 
 def _complaint(message: ConsoleMessage) -> list[str]:
