@@ -74,7 +74,7 @@ class Counters(OfBudget[Budget]):
     def list(self, request: Request, pk: str) -> Response:
         """Lists the subjects that were called for in the present window, by name. Rates by the minute have none."""
         require_known(request, COMMON | {"subject"})
-        wanted = read_page(request.query_params, key=[_subject, UUID])
+        wanted = read_page(request.query_params, key=[read_subject, UUID])
         after = (wanted.after[0], wanted.after[1]) if wanted.after is not None else None
         found = standings(
             tenant_id=self.tenant_id,
@@ -91,7 +91,7 @@ class Counters(OfBudget[Budget]):
         return Response(page_answer(items, following))
 
 
-def _subject(text: str) -> str:
+def read_subject(text: str) -> str:
     """Reads the subject of a cursor. Raises ValueError for what no subject holds."""
     if "\x00" in text:
         raise ValueError("PostgreSQL's texts hold no null characters")

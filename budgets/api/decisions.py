@@ -257,7 +257,7 @@ class Decisions(TenantView[Tenant]):
         require_known(request, FILTERS | COMMON)
         require_filled(request, FILTERS)
         params = scoped(request.query_params.dict(), self.access.project)
-        wanted = _filter(params, self.tenant_id)
+        wanted = read_filter(params, self.tenant_id)
         chosen = read_fields(params, DecisionOut)
         page = read_page(params, key=[UUID])
         try:
@@ -276,7 +276,7 @@ class Decisions(TenantView[Tenant]):
             message = f"finding these takes longer than {MILLISECONDS // 1000} s: ask for less time"
             raise Invalid([FieldError("from", message)]) from error
         rows, next_cursor = cut(found, page.limit, lambda row: [row["id"]])
-        shown = DecisionOut([_decision(row) for row in rows], many=True, context={"fields": chosen}).data
+        shown = DecisionOut([decision_of(row) for row in rows], many=True, context={"fields": chosen}).data
         told = [
             {**gap, "started_at": _time(gap["started_at"]), "ended_at": _time(gap["ended_at"])}
             for gap in gaps
@@ -301,10 +301,11 @@ class Decisions(TenantView[Tenant]):
         found = decisions.decision(tenant_id=self.tenant_id, decision_id=self.path_id(pk))
         if found is None or self.access.project not in (None, found["project"]):
             raise Missing(pk)
-        return self.answer(_decision(found))
+        return self.answer(decision_of(found))
 
 
-def _filter(params: Mapping[str, str], tenant_id: UUID) -> decisions.DecisionFilter:
+def read_filter(params: Mapping[str, str], tenant_id: UUID) -> decisions.DecisionFilter:
+    """Reads which decisions are meant. Raises Invalid with every error."""
     errors: list[FieldError] = []
     names = {name: read_text(params, name, NAME_CHARS_MAX, errors) for name in NAMES if name in params}
     decision, reason = params.get("decision"), params.get("reason", "")
@@ -349,7 +350,8 @@ def _time(at: Any) -> Any:
     return TimeField().to_representation(at)
 
 
-def _decision(row: Row) -> Row:
+def decision_of(row: Row) -> Row:
+    """A decision with its tags and tools as values, and texts that were not given empty."""
     return {
         **row,
         **{name: row[name] or "" for name in TEXTS},

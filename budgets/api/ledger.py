@@ -161,9 +161,9 @@ class Ledger(TenantView[Tenant]):
         require_known(request, FILTERS | COMMON)
         require_filled(request, FILTERS)
         params = scoped(request.query_params.dict(), self.access.project)
-        wanted = _filter(params, self.tenant_id)
+        wanted = read_filter(params, self.tenant_id)
         chosen = read_fields(params, LedgerEntry)
-        page = read_page(params, key=[_instant, UUID, _revision])
+        page = read_page(params, key=[place_instant, UUID, place_revision])
         try:
             with limited(milliseconds=MILLISECONDS):
                 before = None if page.after is None else (page.after[0], page.after[1], page.after[2])
@@ -174,7 +174,7 @@ class Ledger(TenantView[Tenant]):
         rows, next_cursor = cut(
             found, page.limit, lambda row: [row["placed_at"].isoformat(), row["hold_id"], row["revision"]]
         )
-        shown = LedgerEntry([_entry(row) for row in rows], many=True, context={"fields": chosen}).data
+        shown = LedgerEntry([entry_of(row) for row in rows], many=True, context={"fields": chosen}).data
         return Response(page_answer(list(shown), next_cursor))
 
     @extend_schema(
@@ -208,12 +208,13 @@ class Ledger(TenantView[Tenant]):
             # A re-rating changes what a call costs, and not what it is.
             "state": next(row["kind"] for row in reversed(found) if row["kind"] != "rerated"),
             **{name: sum(row[name] for row in found) for name in ("cost_nano", "tokens", "requests")},
-            "entries": [_entry(row) for row in found],
+            "entries": [entry_of(row) for row in found],
         }
         return Response(HoldHistory(whole).data)
 
 
-def _filter(params: Mapping[str, str], tenant_id: UUID) -> ledger.LedgerFilter:
+def read_filter(params: Mapping[str, str], tenant_id: UUID) -> ledger.LedgerFilter:
+    """Reads which entries are meant. Raises Invalid with every error."""
     errors: list[FieldError] = []
     names = {name: read_text(params, name, NAME_CHARS_MAX, errors) for name in NAMES if name in params}
     kind = params.get("kind", "")
@@ -242,7 +243,8 @@ def _filter(params: Mapping[str, str], tenant_id: UUID) -> ledger.LedgerFilter:
     )
 
 
-def _entry(row: Row) -> Row:
+def entry_of(row: Row) -> Row:
+    """An entry with its postings, tags and usage as values."""
     pairs = zip(row["counters"], row["deltas"], strict=True)
     return {
         **row,
@@ -253,14 +255,16 @@ def _entry(row: Row) -> Row:
     }
 
 
-def _instant(text: str) -> datetime:
+def place_instant(text: str) -> datetime:
+    """Reads the time of a page's place. Raises ValueError."""
     at = datetime.fromisoformat(text)
     if at.tzinfo is None:
         raise ValueError(text)
     return at
 
 
-def _revision(text: str) -> int:
+def place_revision(text: str) -> int:
+    """Reads the revision of a page's place. Raises ValueError."""
     revision = int(text)
     if not 0 <= revision < 2**31:
         raise ValueError(text)

@@ -11,6 +11,7 @@ from budgets.models.budgets import (
     PolicySnapshot,
     WalletCharges,
 )
+from budgets.models.figures import Figure
 from budgets.models.guards import Guard
 from budgets.models.learned import LearnedEstimate
 from budgets.models.price_overrides import PriceOverride, PriceProposal, ProposalState
@@ -25,6 +26,7 @@ __all__ = [
     "BudgetIncrease",
     "BudgetOverride",
     "Estimate",
+    "Figure",
     "Guard",
     "LearnedEstimate",
     "OnEpochClose",

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from budgets.domain.budget_rules import show_limit
 from budgets.models import Budget
 from budgets.services.budgets import (
     BudgetChanges,
@@ -83,6 +84,49 @@ def save_budgets(
                 if (after := seen(row)) != before:
                     save_next_version(row, "budget.edit", actor=actor, now=now, before=before, after=after)
     return rows
+
+
+PERCENT_MIN: Final = -100
+PERCENT_MAX: Final = 1_000
+
+
+def change_budgets(
+    *,
+    tenant_id: UUID,
+    budget_ids: Sequence[UUID],
+    actor: str,
+    now: datetime,
+    limit: str | None = None,
+    percent: int | None = None,
+    action: str | None = None,
+) -> list[Budget]:
+    """Gives many budgets one limit or action, or raises each of their limits by so many percent (below 0: lowers it).
+
+    All or none, as `save_budgets`; a share of a limit is rounded down to its unit. Raises TenantNotFound, InvalidBudget.
+    """
+    if [limit, percent, action].count(None) != 2:
+        raise InvalidBudget([FieldError("change", "say one of limit, percent and action")])
+    if percent is not None and not PERCENT_MIN <= percent <= PERCENT_MAX:
+        raise InvalidBudget(
+            [FieldError("percent", f"must be a whole number from {PERCENT_MIN} to {PERCENT_MAX}")]
+        )
+    with one_publication(tenant_id=tenant_id, now=now):
+        limits: dict[UUID, str] = {}
+        if percent is not None:
+            live = Budget.objects.filter(tenant_id=tenant_id, pk__in=budget_ids, archived_at__isnull=True)
+            limits = {b.pk: show_limit(b.metric, b.limit * (100 + percent) // 100) for b in live}
+        return save_budgets(
+            tenant_id=tenant_id,
+            items=[
+                BudgetEdit(
+                    budget_id=budget_id,
+                    changes=BudgetChanges(limit=limits.get(budget_id, limit), action=action),
+                )
+                for budget_id in budget_ids
+            ],
+            actor=actor,
+            now=now,
+        )
 
 
 def _errors(

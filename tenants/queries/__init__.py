@@ -1,0 +1,1 @@
+"""Reads of tenancy's tables for pages: bounded, and page by page."""
