@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any, Final
 
 from django import forms
@@ -123,12 +124,19 @@ class CompareModels(ModelsPage):
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         """The answer, each group with its name."""
         answer = kwargs.get("answer")
-        groups = [(_name(item), item) for item in answer["items"]] if answer else []
-        return {**super().get_context_data(**kwargs), "groups": groups}
+        groups = [(_name(item), _cached(item), item) for item in answer["items"]] if answer else []
+        context = {**super().get_context_data(**kwargs), "groups": groups}
+        return {**context, "cached": _cached(answer["totals"])} if answer else context
 
 
 def _name(item: dict[str, Any]) -> str:
     return "/".join(value or "none" for value in item["group"].values())
+
+
+def _cached(figures: dict[str, Any]) -> str:
+    """The share of input that was read from a cache, for people."""
+    share = figures["cache_hit_share"]
+    return "–" if share is None else f"{(Decimal(share) * 100).normalize():f} %"
 
 
 def _charts(answer: dict[str, Any]) -> list[Chart]:

@@ -83,6 +83,7 @@ class Chart:
             include_x_axis=True,
             rounded_bars=2,
             style=Style(label_font_size=12, major_label_font_size=12, font_family="sans-serif"),
+            value_formatter=lambda value: self._said(round(value)),
             formatter=lambda value: self._said(None if value is None else round(value)),
         )
         if self.kind == "across":
