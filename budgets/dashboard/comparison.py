@@ -136,7 +136,7 @@ def _name(item: dict[str, Any]) -> str:
 def _cached(figures: dict[str, Any]) -> str:
     """The share of input that was read from a cache, for people."""
     share = figures["cache_hit_share"]
-    return "–" if share is None else f"{(Decimal(share) * 100).normalize():f} %"
+    return "none" if share is None else f"{(Decimal(share) * 100).normalize():f} %"
 
 
 def _charts(answer: dict[str, Any]) -> list[Chart]:
