@@ -1,21 +1,15 @@
-"""The few pages that stand before the dashboard: where a browser lands, and the page that each problem's type names."""
+"""The few pages that stand before the dashboard: where a browser lands, and what it finds where nothing is."""
 
 from __future__ import annotations
 
-import re
-
 from django.conf import settings
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
 
 from noburn.kit.clock import utc_now
 from noburn.kit.ids import new_uuid
-from noburn.kit.problems import CONTENT_TYPE, REGISTRY, problem, to_bytes
-
-PROBLEMS = settings.BASE_DIR / "docs" / "problems"
-# The heading, and the slug and status that the page shows by itself.
-_LEAD = re.compile(r"^# .*\n+`[a-z-]+`, HTTP \d+\.\s*")
+from noburn.kit.problems import CONTENT_TYPE, problem, to_bytes
 
 _PROVISION = """.venv/bin/python manage.py provision --tenant acme \\
     --budget 'customer:*:10:month' --json"""
@@ -37,16 +31,6 @@ def home(request: HttpRequest) -> HttpResponse:
         "signup": settings.NOBURN_SIGNUP == "open",
     }
     return render(request, "noburn/home.html", context)
-
-
-def problem_page(request: HttpRequest, slug: str) -> HttpResponse:
-    """One kind of problem: what happened and what to do."""
-    if slug not in REGISTRY:
-        raise Http404
-    kind = REGISTRY[slug]
-    text = _LEAD.sub("", (PROBLEMS / f"{slug}.md").read_text()).replace("**", "").replace("`", "")
-    paragraphs = [p.strip() for p in text.split("\n\n") if p.strip()]
-    return render(request, "noburn/problem.html", {"kind": kind, "slug": slug, "paragraphs": paragraphs})
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001 (Django names it)

@@ -7,13 +7,16 @@ from django.urls import URLPattern, URLResolver, include, path
 
 from billing.api.original import report_revenue
 from billing.api.webhooks import receive_webhook
+from billing.dashboard.embed import show_balance
 from budgets.admin.metrics import metrics
 from noburn import pages
+from noburn.docs.views import index as docs_index
 from noburn.openapi.views import show_document
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", pages.home, name="home"),
-    path("docs/problems/<slug:slug>", pages.problem_page, name="problem"),
+    path("docs/", docs_index, name="docs"),
+    path("docs/", include("noburn.docs.urls")),
     path("", include("tenants.dashboard.entrance_urls")),
     path("t/<slug:tenant>/", include("noburn.dashboard.urls")),
     path("metrics", metrics, name="metrics"),
@@ -24,6 +27,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("v1/openapi.json", show_document, name="openapi"),
     # The original client's; its other paths are the gateway's.
     path("api/v1/revenue", report_revenue, name="original-revenue"),
+    path("embed/balance", show_balance, name="embed-balance"),
     # What Stripe calls, and nobody else: no part of the management API.
     path("stripe/webhooks/<str:endpoint>", receive_webhook, name="stripe-webhook"),
     # Before the admin, which answers every path below its own.

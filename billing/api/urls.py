@@ -7,6 +7,7 @@ from rest_framework.routers import SimpleRouter
 
 from billing.api.approvals import PresumedApprovals
 from billing.api.assignments import RateCardAssignments
+from billing.api.balance_tokens import BalanceTokens
 from billing.api.invoices import InvoicePreviews
 from billing.api.measurements import Measurements
 from billing.api.plan import OwnPlan
@@ -48,6 +49,7 @@ urlpatterns = [
         InvoicePreviews.as_view({"get": "show"}),
         name="invoice-preview",
     ),
+    path("customers/<pk>/balance-token", BalanceTokens.as_view({"post": "create"}), name="balance-token"),
     path("revenue", RevenueView.as_view({"get": "ask"}), name="revenue"),
     path(
         "stripe",

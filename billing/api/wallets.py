@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any, ClassVar, Final
 
 import django_filters
-from django.db.models import BigIntegerField, OuterRef, Q, QuerySet, Subquery, Sum, Value
-from django.db.models.functions import Coalesce, Now
+from django.db.models import QuerySet
 from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from billing.models import CreditGrant, Wallet
+from billing.queries.wallet_balances import ACTIVE, with_balance
 from billing.services.payments import FAILURES_MAX
 from billing.services.wallets import AutomaticTopUp, close_wallet, create_wallet, set_automatic, set_low
 from budgets.api.flags import flag
@@ -39,21 +39,6 @@ EXAMPLE: Final = {
     "created_at": "2026-11-22T12:00:00Z",
     "closed_at": None,
 }
-
-ACTIVE: Final = Q(voided_at__isnull=True) & (Q(expires_at__isnull=True) | Q(expires_at__gt=Now()))
-
-
-def with_balance(wallets: QuerySet[Wallet]) -> QuerySet[Wallet]:
-    """Wallets with `credit_nano`: what new calls may use of their credit."""
-    credit = (
-        CreditGrant.objects.filter(ACTIVE, wallet_id=OuterRef("pk"), remaining_nano__gt=0)
-        .order_by()
-        .values("wallet_id")
-        .annotate(total=Sum("remaining_nano"))
-        .values("total")
-    )
-    nothing = Value(0, output_field=BigIntegerField())
-    return wallets.annotate(credit_nano=Coalesce(Subquery(credit, output_field=BigIntegerField()), nothing))
 
 
 class AutomaticOut(serializers.Serializer[Any]):

@@ -114,11 +114,12 @@ class Compare(TenantView[Tenant]):
         require_known(request, PARAMETERS)
         asked = read_asked(scoped(request.query_params.dict(), self.access.project), now=self.now)
         return Response(
-            CompareAnswer(_shown(asked, compare(tenant_id=self.tenant_id, asked=asked, now=self.now))).data
+            CompareAnswer(answer_of(asked, compare(tenant_id=self.tenant_id, asked=asked, now=self.now))).data
         )
 
 
-def _shown(asked: Asked, made: Compared) -> dict[str, Any]:
+def answer_of(asked: Asked, made: Compared) -> dict[str, Any]:
+    """A comparison as the answer has it; amounts are nano-USD, which its serializer spells."""
     comparison = made.comparison
     candidates = comparison.candidates
     names = ("provider", "model") if asked.group == "model" else (asked.group,)
@@ -183,17 +184,17 @@ def _figures(figures: Figures, candidates: tuple[Candidate, ...]) -> dict[str, A
         "output_tokens": figures.output_tokens,
         "cache_read_tokens": read,
         "cache_write_tokens": figures.cache_write_tokens,
-        "cache_hit_share": _rounded(Fraction(read, sent), 4) if sent else None,
+        "cache_hit_share": rounded(Fraction(read, sent), 4) if sent else None,
         "actual_usd": figures.actual_nano,
         "list_usd": figures.list_nano if figures.listed_calls or not figures.calls else None,
         "without_caching_usd": figures.plain_nano if figures.paid_calls or not figures.calls else None,
         "paid_usd_per_million": {
-            "input": _per_million(figures.paid_rate(INPUTS)),
-            "output": _per_million(figures.paid_rate(OUTPUTS)),
+            "input": per_million(figures.paid_rate(INPUTS)),
+            "output": per_million(figures.paid_rate(OUTPUTS)),
         },
         "list_usd_per_million": {
-            "input": _per_million(figures.list_rate(INPUTS)),
-            "output": _per_million(figures.list_rate(OUTPUTS)),
+            "input": per_million(figures.list_rate(INPUTS)),
+            "output": per_million(figures.list_rate(OUTPUTS)),
         },
         "candidates": [
             _versus(candidate, figures, at, versus)
@@ -228,7 +229,7 @@ def _break_even(found: BreakEven) -> dict[str, Any]:
         "cached_share_of_both": _crossing(found.cached_share_of_both),
         "input_output_ratio": _crossing(found.input_output_ratio),
         "token_factor": _crossing(found.token_factor),
-        "written_per_read": _rounded(found.written_per_read, 4),
+        "written_per_read": rounded(found.written_per_read, 4),
     }
 
 
@@ -237,19 +238,19 @@ def _crossing(found: Crossing | None) -> dict[str, Any] | None:
         return None
     return {
         "cheaper": found.cheaper.value,
-        "at": None if found.at is None else _rounded(found.at, 4),
+        "at": None if found.at is None else rounded(found.at, 4),
     }
 
 
 def _percent(difference: int, of: int) -> str | None:
-    return _rounded(Fraction(100 * difference, of), 2) if of else None
+    return rounded(Fraction(100 * difference, of), 2) if of else None
 
 
-def _per_million(pico: Fraction | None) -> str | None:
-    return None if pico is None else _rounded(pico * MILLION / PICO, 6)
+def per_million(pico: Fraction | None) -> str | None:
+    return None if pico is None else rounded(pico * MILLION / PICO, 6)
 
 
-def _rounded(value: Fraction, places: int) -> str:
+def rounded(value: Fraction, places: int) -> str:
     """A decimal string with at most so many places, half to even."""
     scaled = round(value * 10**places)
     return _plain(Decimal(scaled).scaleb(-places))

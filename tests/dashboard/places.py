@@ -14,7 +14,7 @@ from noburn.kit.clock import utc_now
 from tenants.dashboard.page import TenantPage
 
 # What else may stand in a path: a name of the tenant's own, by the variable's name.
-WORDS: dict[str, str] = {}
+WORDS: dict[str, str] = {"plan": "team"}
 
 
 @dataclass(frozen=True)

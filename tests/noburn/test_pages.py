@@ -25,6 +25,7 @@ class TestProblemPage:
         assert REGISTRY[slug].title in page.text
         assert "What to do" in page.text
         assert "**" not in page.text
+        assert f"HTTP {REGISTRY[slug].status}" in page.text
 
     def test_is_not_there_for_a_slug_that_no_problem_has(self) -> None:
         assert Client().get("/docs/problems/..%2Fescrow").status_code == 404
