@@ -28,7 +28,7 @@ def read(name: str) -> migrations.RunSQL:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("budgets", "0022_runs"), ("tenants", "0003_calls_refused")]
+    dependencies = [("budgets", "0021_runs"), ("tenants", "0003_calls_refused")]
     operations = [
         # A lock that is not had soon is given up: the log waits behind it.
         migrations.RunSQL(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'", NOTHING),

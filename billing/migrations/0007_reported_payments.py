@@ -18,7 +18,7 @@ END $$;
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("billing", "0005_true_ups"),
+        ("billing", "0006_plan_report_outcome"),
         ("tenants", "0003_calls_refused"),
     ]
 

@@ -39,7 +39,7 @@ def read(name: str) -> migrations.RunSQL:
 
 class Migration(migrations.Migration):
     atomic = False
-    dependencies = [("budgets", "0019_policies")]
+    dependencies = [("budgets", "0019_figures")]
     operations = [
         locked(COLUMNS),
         locked(CONSTRAINTS),

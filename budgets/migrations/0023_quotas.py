@@ -18,7 +18,7 @@ def read(name: str) -> migrations.RunSQL:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("budgets", "0023_guards")]
+    dependencies = [("budgets", "0022_guards")]
     operations = [
         # A lock that is not had soon is given up: settlements wait behind it.
         migrations.RunSQL(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'", migrations.RunSQL.noop),

@@ -8,7 +8,7 @@ import tenants.models.base
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("budgets", "0017_wallets"),
+        ("budgets", "0018_policies"),
         ("tenants", "0003_calls_refused"),
     ]
 

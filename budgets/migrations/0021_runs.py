@@ -36,7 +36,7 @@ def read(name: str) -> migrations.RunSQL:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("budgets", "0021_leases"), ("tenants", "0003_calls_refused")]
+    dependencies = [("budgets", "0020_leases"), ("tenants", "0003_calls_refused")]
     operations = [
         # A lock that is not had soon is given up: settlements wait behind it.
         migrations.RunSQL(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'", migrations.RunSQL.noop),
