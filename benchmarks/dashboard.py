@@ -254,7 +254,7 @@ def pages_of(tenant_id: UUID) -> dict[str, Callable[[], Any]]:
     )
 
     def get(path: str) -> None:
-        answer = client.get(f"/t/{tenant.slug}/{path}")
+        answer = client.get(f"/t/{tenant.slug}/{path}", headers={"Host": "localhost"})
         assert answer.status_code == 200, (path, answer.status_code)
 
     return {f"page {path.partition('_')[0]}": partial(get, path) for path in paths}
