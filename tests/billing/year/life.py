@@ -95,7 +95,7 @@ class Life:
         self.unasked: dict[Name, datetime] = {}
         """Those whose subscription ended without an invoice, and when reconciliation will have found that out."""
 
-        self.dark_until = self.starts_at
+        self.dark_until = self.ends_at = self.starts_at
         self.deaths = list(DEATHS)
         self.presumed: list[UUID] = []
         for till in self.tills:
@@ -203,7 +203,9 @@ class Life:
     def _last_use(self, till: Till, day: datetime) -> None:
         """Once a month so much that nobody's credit is left: Stripe bills no use below zero, so credit waits for use."""
         for name in self.names:
-            if (month := month_start(day)) not in self.truth.last[till.tenant_id, name]:
+            # The month that the end lies in is not invoiced any more.
+            month = month_start(day)
+            if month < self.ends_at and month not in self.truth.last[till.tenant_id, name]:
                 self.truth.last[till.tenant_id, name].add(month)
                 self._call(till, name, day + 12 * HOUR, tokens=LAST_TOKENS)
 
@@ -442,5 +444,5 @@ class Life:
         """
         self.double.heal()
         self.chances = Chances(fault=0, death=0)
-        ends_at = month_start(month_start(self.now + 7 * DAY) + 40 * DAY)
-        self.live((ends_at - self.now).days + 2, quiet=True)
+        self.ends_at = month_start(month_start(self.now + 7 * DAY) + 40 * DAY)
+        self.live((self.ends_at - self.now).days + 2, quiet=True)
