@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 
-from billing.api.wallets import with_balance
 from billing.models import Wallet
+from billing.queries.wallet_balances import with_balance
 from billing.services.customer_accounts import CHART_DAYS, Account, account, month_by_customer
 from budgets.dashboard.budget import told
 from budgets.dashboard.budget_forms import LimitForm

@@ -69,7 +69,7 @@ def account(*, tenant: Tenant, customer: Customer, now: datetime) -> Account:
             tenant_id=tenant.pk, customer_id=customer.pk, starts_at=starts_at, until=until, now=now
         )
         paid = share_in(
-            tenant_id=tenant.pk, customer_id=customer.pk, charge=charge, starts_at=starts_at, until=until
+            tenant_id=tenant.pk, customer=name, charge=charge, starts_at=starts_at, until=until
         ).paid_nano
     except InvalidPeriod:
         # It could not be added up in time; the rest of the page is right without it.

@@ -172,7 +172,7 @@ def kept_from(*, now: datetime, days: int) -> datetime:
     kept = now - timedelta(days=max(days, HOURS_DAYS_MIN))
     longest = now - timedelta(days=HOURS_DAYS_MAX)
     for _, at in hours_needed.send(sender=None, now=now):
-        if at is not None:
+        if isinstance(at, datetime):
             kept = min(kept, max(at, longest))
     return kept
 

@@ -16,7 +16,7 @@ class RecordingGateway:
         self.events: list[str] = []
         self._fails = fails
 
-    def handles(self, path: str) -> bool:
+    def handles(self, path: str, method: str) -> bool:
         return path == "/v1/preflight"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -22,7 +22,8 @@ class Draw:
     """One call made from a lease. `amounts` is its hold, which PostgreSQL decides; `bounds` are its holder's."""
 
     __slots__ = (
-        "amounts", "bounds", "committed", "counters", "epoch", "id", "incs", "lease", "posted", "reported", "usage",
+        "amounts", "bounds", "committed", "counters", "epoch", "id", "incs", "lease", "posted", "reported", "state",
+        "usage",
     )  # fmt: skip
 
     def __init__(self, lease: Hold, number: tuple[int, int], bounds: tuple[int, ...]) -> None:
@@ -31,6 +32,7 @@ class Draw:
         self.amounts: tuple[int, ...] = (0,) * len(bounds)
         self.committed = self.posted = self.amounts
         self.usage: tuple[int, ...] | None = None  # None: in flight.
+        self.state = OPEN
         self.reported = False
 
 
@@ -131,7 +133,9 @@ class LeaseTruth:
     def on_draw(self, draw: Draw, wanted: HoldState, usage: tuple[int, ...], step: Step) -> None:
         """PostgreSQL committed a draw; what it ought to have done is worked out here again."""
         lease = draw.lease
-        if draw.reported and draw.posted == usage:
+        # What is known exactly is not forgotten for a word that came late, that nothing was seen.
+        forgets = draw.state is SETTLED and wanted is PRESUMED
+        if draw.reported and (draw.posted == usage or forgets):
             self.world.count("draws reported twice")
             return
         first = not draw.reported
@@ -156,7 +160,7 @@ class LeaseTruth:
                 lease.posted = (*lease.posted[:i], lease.posted[i] - back, *lease.posted[i + 1 :])
         if first:
             self.world.count(f"draws of a lease that is {lease.state}")
-        draw.posted, draw.reported = usage, True
+        draw.posted, draw.state, draw.reported = usage, wanted, True
 
     def on_lease_closed(self, lease: Hold) -> None:
         """PostgreSQL releases what is left of a lease."""
