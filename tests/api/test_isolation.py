@@ -113,6 +113,13 @@ MAKES: dict[str, list[Body]] = {
     "createPriceOverride": [],
     "previewRerating": [],
     "createGuard": [],
+    "createPolicy": [],
+    "simulatePolicy": [
+        lambda its: {
+            "policy": {"rules": [{"name": "x", "when": {}, "then": {"action": "allow"}}]},
+            "replaces": its["pol"],
+        },
+    ],
     "createRateCard": [],
     "previewRateCard": [
         lambda its: {"rate_card": its["rcd"], "starts_at": "2026-11-01T00:00:00Z"},
