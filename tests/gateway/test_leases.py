@@ -61,7 +61,8 @@ class Lease:
     def expire(self) -> None:
         """Lets its hold expire, and a sweep find it."""
         self.alice.expire(self.opened)
-        assert self.alice.world.sweep().presumed == 1
+        # With whatever other tenants' calls have expired meanwhile.
+        assert self.alice.world.sweep().presumed >= 1
 
 
 def figures(alice: Account) -> tuple[int, int]:
@@ -270,6 +271,11 @@ class TestClose:
         alice.world.lose_redis()
         alice.world.recover()
         recalled = lease.report(lease.draw())
+        # The gateway hears of the new epoch by its own polling.
+        for _ in range(2_000):
+            if recalled["recall"] is not None:
+                break
+            recalled = lease.report()
         assert recalled["recall"] == "epoch"
         lease.close(lease.draw())
         assert alice.counter("acme")["spent"] == 3 * COST

@@ -61,7 +61,7 @@ class TestDispatcher:
         gateway, web = RecordingGateway(), Web()
         application = Dispatcher(gateway=gateway, web=web)
         for path in ("/v1/preflight", "/admin/", "/v1/budgets"):
-            play(application, {"type": "http", "path": path})
+            play(application, {"type": "http", "path": path, "method": "POST"})
         assert gateway.events == ["/v1/preflight"]
         assert web.paths == ["/admin/", "/v1/budgets"]
 

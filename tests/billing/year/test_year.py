@@ -99,7 +99,7 @@ class TestFiveWeeks:
         life.quiet_end()
         check(life)
         happened(life, "calls", "late", "corrected", "re-rated", "card version", "subscribed anew", "outage")
-        happened(life, "present", "topped up", *KILLS)
+        happened(life, "topped up", *KILLS)
 
 
 @pytest.mark.soak

@@ -170,7 +170,7 @@ class TestBudgets:
         for odd in ("scope=galaxy", "window=x", "colour=red", "archived=maybe"):
             assert api.get(f"/v1/budgets?{odd}").status == 400, odd
         (wrong,) = api.get("/v1/budgets?action=stop")["errors"]
-        assert wrong == {"field": "action", "message": "must be one of block, warn"}
+        assert wrong == {"field": "action", "message": "must be one of block, warn, downgrade"}
         assert api.get("/v1/budgets", fields="id,limit_usd", scope="user")["items"] == [
             {"id": two, "limit_usd": "10"}
         ]

@@ -29,8 +29,9 @@ class TestMigration:
         assert before.wait(timeout=120) == 0
         ledger = RandomLedger([uuid4(), uuid4()], seed=3, now=datetime.now(UTC))
         with elsewhere.connect(OWNER) as owner, elsewhere.connect(APP) as app:
-            # Migration 0003 runs today's nb_resolve, which writes columns that a later one adds, and adds but once.
-            owner.execute(import_module("budgets.migrations.0013_cost_origin").COLUMNS)
+            # Migration 0003 runs today's nb_resolve, which writes columns that later ones add, and add but once.
+            for later in ("0013_cost_origin", "0020_leases"):
+                owner.execute(import_module(f"budgets.migrations.{later}").COLUMNS)
             for _ in range(30):
                 items, outcomes = ledger.batch(200)
                 assert resolve(owner, items) == outcomes

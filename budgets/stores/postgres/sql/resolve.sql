@@ -1,3 +1,17 @@
+-- The smaller of each pair, in order.
+CREATE OR REPLACE FUNCTION nb_least(p_one bigint[], p_other bigint[]) RETURNS bigint[]
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT ARRAY(SELECT least(p.one, p.other)
+        FROM unnest(p_one, p_other) WITH ORDINALITY AS p (one, other, at) ORDER BY p.at)
+$$;
+
+-- What Redis keeps of a lease: what was drawn of it, and what its end posted.
+CREATE OR REPLACE FUNCTION nb_kept(p_first bigint[], p_leased bigint[], p_held bigint[]) RETURNS bigint[]
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT ARRAY(SELECT p.leased - p.held + least(p.first, p.held)
+        FROM unnest(p_first, p_leased, p_held) WITH ORDINALITY AS p (first, leased, held, at) ORDER BY p.at)
+$$;
+
 -- Group commit of resolutions; docs/escrow.md, "Resolving". One call, one transaction, many tenants.
 -- items: at most one for a hold: {hold, month, tenant, shard, epoch, state, digest (hex), older (hex: the digest that an
 --   earlier release would have made, or null), flags, counters[], incs[], held[], posted[], held_cost, cost, tokens,
