@@ -94,5 +94,5 @@ class NewTenant(LoginRequiredMixin, TemplateView):
             except Invalid as invalid:
                 form.take(invalid)
             else:
-                return HttpResponseRedirect(reverse("dashboard:landing", kwargs={"tenant": made.tenant.slug}))
+                return HttpResponseRedirect(reverse("dashboard:start", kwargs={"tenant": made.tenant.slug}))
         return self.render_to_response(self.get_context_data(form=form), status=400)
