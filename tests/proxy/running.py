@@ -17,9 +17,8 @@ from tests.doubles.program import ROOT, free_port
 
 READY_SECONDS = 60
 STOP_SECONDS = 60
-PATIENT = {"timeout": 120.0, "retry_timeout": 360.0, "wait_ms": 10_000, "busy_timeout": 400.0}
-"""Time-outs of the gate that a busy machine does not reach; who waits is answered by what frees a budget, not by asking
-again and again."""
+PATIENT = {"timeout": 30.0, "retry_timeout": 60.0, "wait_ms": 2_000, "busy_timeout": 200.0}
+"""Time-outs of the gate that a busy machine does not reach."""
 
 
 def toml(value: Any) -> str:
