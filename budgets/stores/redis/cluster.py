@@ -157,7 +157,8 @@ class RedisCluster:
         # A master that is cut off goes on telling what was: whoever failed a call is asked last.
         known = [url for url in {*self._known, *self._seeds} if url != avoid] or [avoid]
         tasks = [
-            asyncio.create_task(self._ask(url)) for url in random.sample(known, min(len(known), ASKED_MAX))
+            asyncio.create_task(self._ask(url))
+            for url in random.SystemRandom().sample(known, min(len(known), ASKED_MAX))
         ]
         try:
             for answer in asyncio.as_completed(tasks):

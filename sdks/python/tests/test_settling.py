@@ -10,10 +10,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
+from noburn_sdk._answers import Reply
+from noburn_sdk._exchange import Lost
+from noburn_sdk._requests import Request
 from noburn_sdk.gate import Asked
 from noburn_sdk.integrations.openai.endpoints import CHAT
 from noburn_sdk.settling import Outbox, Resolution
@@ -115,6 +118,79 @@ class TestSettler:
         gate.admit(ASKED).finish(USED)
         assert gate.flush(SECONDS)
         assert len(plane.settlements) == 21
+
+
+class Waiting(MemoryPlane):
+    """Keeps each pre-flight waiting until it is told to answer one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.go = threading.Semaphore(0), threading.Semaphore(0)
+
+    def answer(self, request: Request) -> Reply | Lost:
+        if request.path == "/v1/preflight":
+            self.asked.release()
+            assert self.go.acquire(timeout=SECONDS)
+        return super().answer(request)
+
+
+class TestReclaims:
+    """What a pre-flight without an answer may have held is freed, and no settlement waits for that."""
+
+    QUESTION: ClassVar[dict[str, Any]] = {"model": "gpt-4o-mini", "subject": {"customer": "acme"}}
+
+    def test_let_settlements_go_first(self, tmp_path: Path) -> None:
+        plane = Waiting()
+        gate = MemoryGate(plane, outbox=tmp_path)
+        plane.go.release()
+        held = gate.admit(ASKED)
+        assert plane.asked.acquire(timeout=SECONDS)
+        for number in range(3):
+            gate.settler.put(Resolution("reclaim", f"lost-{number}", self.QUESTION))
+        assert plane.asked.acquire(timeout=SECONDS)
+        # One waits at the gateway. What is settled meanwhile is sent before the other two are asked.
+        held.finish(USED)
+        plane.go.release()
+        assert plane.asked.acquire(timeout=SECONDS)
+        assert [one.state for one in plane.settlements] == ["voided", "settled"]
+        plane.go.release(2)
+        assert gate.close(SECONDS)
+        assert [one.state for one in plane.settlements] == ["voided", "settled", "voided", "voided"]
+        assert lines(tmp_path) == []
+
+    def test_are_sent_every_few_seconds_while_settlements_keep_coming(
+        self, gate: MemoryGate, plane: MemoryPlane, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("noburn_sdk.settling.settler.ASIDE_SECONDS", 0.05)
+        ended = threading.Event()
+        answer = plane.answer
+
+        def busy(request: Request) -> Reply | Lost:
+            # Whenever settlements arrive the next one waits already.
+            if request.path == "/v1/settle/batch" and not ended.is_set():
+                held.append(gate.admit(ASKED))
+                held[-1].finish(USED)
+            if request.path == "/v1/preflight" and request.idempotency_key == "lost":
+                ended.set()
+            return answer(request)
+
+        held = [gate.admit(ASKED)]
+        monkeypatch.setattr(plane, "answer", busy)
+        held[0].finish(USED)
+        gate.settler.put(Resolution("reclaim", "lost", self.QUESTION))
+        assert ended.wait(SECONDS)
+        assert gate.flush(SECONDS)
+        assert sorted({one.state for one in plane.settlements}) == ["settled", "voided"]
+
+    def test_are_sent_once_noburn_answers_again(self, gate: MemoryGate, plane: MemoryPlane) -> None:
+        plane.unavailable = True
+        gate.settler.put(Resolution("reclaim", "lost", self.QUESTION))
+        assert not gate.flush(0.05)
+        plane.unavailable = False
+        gate.admit(ASKED).finish(USED)
+        assert gate.flush(SECONDS)
+        assert sorted(one.state for one in plane.settlements) == ["settled", "voided"]
+        assert gate.settler.waiting == 0
 
 
 class TestOutbox:

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from noburn_sdk._requests import CallOptions
 
 T = TypeVar("T")
-_AROUND = Surroundings(clock=time.monotonic, chance=random.random)
+# The system's chance: a program's own seed stays its own, and children of a fork do not all wait alike.
+_AROUND = Surroundings(clock=time.monotonic, chance=random.SystemRandom().random)
 
 
 class Noburn(RunCalls):

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import queue
-import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from noburn_sdk import _answers, _requests
 from noburn_sdk._config import logger
-from noburn_sdk.client import Noburn
+from noburn_sdk.client import _AROUND, Noburn
 from noburn_sdk.errors import ConflictError, InvalidRequestError, NoburnError, UnavailableError
 from noburn_sdk.results import Allowed, Settled
 from noburn_sdk.settling import draws
@@ -26,6 +26,8 @@ LINGER_SECONDS = 0.02
 """How long the first of a batch waits for others."""
 LOOK_SECONDS = 60.0
 """How often files of processes that ended are looked for."""
+ASIDE_SECONDS = 10.0
+"""How long settlements may keep reclaims waiting."""
 BACKOFF_SECONDS = 0.25
 BACKOFF_SECONDS_MAX = 30.0
 
@@ -79,6 +81,11 @@ class Settler:
         self._told = told
         # Its put may run inside a finalizer that interrupted another put; a Queue's lock would not survive that.
         self._queue: queue.SimpleQueue[Resolution | _Mark] = queue.SimpleQueue()
+        # Reclaims, and the marks behind them. Each may wait at the gateway for others' holds, and what frees those are
+        # settlements: so they go first, and a reclaim when none waits, or every few seconds.
+        self._aside: deque[Resolution | _Mark] = deque()
+        self._aside_from = self._aside_sent = time.monotonic()
+        self._aside_pause = BACKOFF_SECONDS
         self._start_lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
@@ -92,7 +99,7 @@ class Settler:
         """Takes a resolution. It is on disk when this returns, where there is an outbox."""
         try:
             kept = self._outbox is not None and self._outbox.append(resolution.key, resolution.to_disk())
-            if self._queue.qsize() >= MEMORY_MAX:
+            if self.waiting >= MEMORY_MAX:
                 self._overflow(kept)
             else:
                 self._queue.put(resolution)
@@ -124,7 +131,7 @@ class Settler:
     @property
     def waiting(self) -> int:
         """About how many resolutions wait in memory."""
-        return self._queue.qsize()
+        return self._queue.qsize() + len(self._aside)
 
     def flush(self, timeout: float) -> bool:
         """Waits until everything put so far was delivered; False if that took too long."""
@@ -164,19 +171,23 @@ class Settler:
                 looked = time.monotonic()
             batch, marks = self._collect()
             try:
-                self._deliver_all(batch)
+                self._send(batch)
                 self._reload()
             except Exception:
                 # Whatever it was, those after it must still be sent.
                 logger.exception("a batch of settlements failed")
-            for mark in marks:
-                mark.reached.set()
+            self._aside += marks
+            try:
+                self._send_aside()
+            except Exception:
+                logger.exception("a reclaim failed")
 
     def _collect(self) -> tuple[list[Resolution], list[_Mark]]:
         """Waits for the first and then, for a moment, for those that come with it."""
         batch: list[Resolution] = []
         marks: list[_Mark] = []
-        until = time.monotonic() + LOOK_SECONDS
+        now = time.monotonic()
+        until = max(now, self._aside_from) if self._aside else now + LOOK_SECONDS
         while len(batch) < _requests.BATCH_MAX:
             try:
                 found = self._queue.get(timeout=max(0.0, until - time.monotonic()))
@@ -205,13 +216,37 @@ class Settler:
     def _reload(self) -> None:
         """Sends what lies on disk alone, once memory is empty."""
         while self._spilled and self._outbox is not None and not self._stop.is_set():
-            if self._queue.qsize():
+            if self.waiting:
                 return
             found = [_from_disk(item) for item in self._outbox.held()[: _requests.BATCH_MAX]]
             if not found:
                 self._spilled = False
                 return
-            self._deliver_all([one for one in found if one is not None])
+            self._send([one for one in found if one is not None])
+
+    def _send(self, batch: list[Resolution]) -> None:
+        """Delivers what can be sent at once, and puts aside what may have to wait at the gateway."""
+        self._aside += [item for item in batch if item.op == "reclaim"]
+        self._deliver_all([item for item in batch if item.op != "reclaim"])
+
+    def _send_aside(self) -> None:
+        """Sends the first reclaim if it is time to, and passes the marks that nothing is before."""
+        if self._aside and isinstance(item := self._aside[0], Resolution):
+            now = time.monotonic()
+            starved = now - self._aside_sent > ASIDE_SECONDS
+            if now < self._aside_from or self._stop.is_set() or (self._queue.qsize() and not starved):
+                return
+            self._aside_sent = now
+            self._aside.popleft()
+            if self._one(item):
+                self._aside.appendleft(item)
+                self._aside_from = time.monotonic() + self._aside_pause
+                self._aside_pause = min(self._aside_pause * 2, BACKOFF_SECONDS_MAX)
+                return
+            self._aside_pause = BACKOFF_SECONDS
+        while self._aside and isinstance(mark := self._aside[0], _Mark):
+            self._aside.popleft()
+            mark.reached.set()
 
     def _deliver_all(self, batch: list[Resolution]) -> None:
         """Sends until noburn has them all, or until this process ends."""
@@ -224,7 +259,7 @@ class Settler:
             left = self._deliver(left)
             if left:
                 logger.warning("%d settlements wait: noburn does not answer", len(left))
-                self._stop.wait(pause * (0.5 + random.random() / 2))  # noqa: S311
+                self._stop.wait(pause * (0.5 + _AROUND.chance() / 2))
                 pause = min(pause * 2, BACKOFF_SECONDS_MAX)
 
     def _deliver(self, batch: list[Resolution]) -> list[Resolution]:
