@@ -72,6 +72,29 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("silent", False)),
+                        fields=["tenant", "-raised_at", "-id"],
+                        name="alerts_alert_newest_first",
+                    ),
+                    models.Index(fields=["keep_until"], name="alerts_alert_keep_until"),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(fields=("tenant", "id"), name="alerts_alert_tenant_id"),
+                    models.UniqueConstraint(
+                        fields=("tenant", "dedupe_key"), name="alerts_alert_once", nulls_distinct=False
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("severity__in", ["info", "warning", "critical"])),
+                        name="alerts_alert_severity",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("dedupe_key", ""), _negated=True), name="alerts_alert_dedupe_key"
+                    ),
+                ],
+            },
         ),
         migrations.CreateModel(
             name="Delivery",
@@ -127,6 +150,29 @@ class Migration(migrations.Migration):
             ],
             options={
                 "verbose_name_plural": "deliveries",
+                "indexes": [
+                    models.Index(
+                        fields=["tenant", "-created_at", "-id"], name="alerts_delivery_newest_first"
+                    ),
+                    models.Index(fields=["created_at"], name="alerts_delivery_by_age"),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(fields=("tenant", "id"), name="alerts_delivery_tenant_id"),
+                    models.CheckConstraint(
+                        condition=models.Q(("state__in", ["pending", "delivered", "failed", "cancelled"])),
+                        name="alerts_delivery_state",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("finished_at__isnull", True), ("state", "pending")),
+                            models.Q(
+                                models.Q(("state", "pending"), _negated=True), ("finished_at__isnull", False)
+                            ),
+                            _connector="OR",
+                        ),
+                        name="alerts_delivery_finished",
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
@@ -170,6 +216,11 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "constraints": [
+                    models.UniqueConstraint(fields=("delivery", "number"), name="alerts_attempt_number_once")
+                ],
+            },
         ),
         migrations.CreateModel(
             name="Destination",
@@ -229,6 +280,37 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("removed_at__isnull", True)),
+                        fields=["tenant", "created_at", "id"],
+                        name="alerts_destination_present",
+                    )
+                ],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("kind__in", ["email", "slack", "webhook"])),
+                        name="alerts_destination_kind",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("kind", "email"),
+                            models.Q(("secret", ""), _negated=True),
+                            ("removed_at__isnull", False),
+                            _connector="OR",
+                        ),
+                        name="alerts_destination_secret",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("removed_at__isnull", True), ("enabled", False), _connector="OR"),
+                        name="alerts_destination_removed_is_off",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("version__gte", 1)), name="alerts_destination_version"
+                    ),
+                ],
+            },
         ),
         migrations.AddField(
             model_name="delivery",
@@ -240,94 +322,13 @@ class Migration(migrations.Migration):
                 to="alerts.destination",
             ),
         ),
-        migrations.AddIndex(
-            model_name="alert",
-            index=models.Index(
-                condition=models.Q(("silent", False)),
-                fields=["tenant", "-raised_at", "-id"],
-                name="alerts_alert_newest_first",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="alert",
-            index=models.Index(fields=["keep_until"], name="alerts_alert_keep_until"),
-        ),
-        migrations.AddConstraint(
-            model_name="alert",
-            constraint=models.UniqueConstraint(fields=("tenant", "id"), name="alerts_alert_tenant_id"),
-        ),
-        migrations.AddConstraint(
-            model_name="alert",
-            constraint=models.UniqueConstraint(
-                fields=("tenant", "dedupe_key"), name="alerts_alert_once", nulls_distinct=False
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="alert",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("severity__in", ["info", "warning", "critical"])),
-                name="alerts_alert_severity",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="alert",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("dedupe_key", ""), _negated=True), name="alerts_alert_dedupe_key"
-            ),
-        ),
         migrations.AddConstraint(
             model_name="attempt",
             constraint=models.UniqueConstraint(fields=("tenant", "id"), name="alerts_attempt_tenant_id"),
         ),
         migrations.AddConstraint(
-            model_name="attempt",
-            constraint=models.UniqueConstraint(
-                fields=("delivery", "number"), name="alerts_attempt_number_once"
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="destination",
-            index=models.Index(
-                condition=models.Q(("removed_at__isnull", True)),
-                fields=["tenant", "created_at", "id"],
-                name="alerts_destination_present",
-            ),
-        ),
-        migrations.AddConstraint(
             model_name="destination",
             constraint=models.UniqueConstraint(fields=("tenant", "id"), name="alerts_destination_tenant_id"),
-        ),
-        migrations.AddConstraint(
-            model_name="destination",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("kind__in", ["email", "slack", "webhook"])),
-                name="alerts_destination_kind",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="destination",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("kind", "email"),
-                    models.Q(("secret", ""), _negated=True),
-                    ("removed_at__isnull", False),
-                    _connector="OR",
-                ),
-                name="alerts_destination_secret",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="destination",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("removed_at__isnull", True), ("enabled", False), _connector="OR"),
-                name="alerts_destination_removed_is_off",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="destination",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("version__gte", 1)), name="alerts_destination_version"
-            ),
         ),
         migrations.AddIndex(
             model_name="delivery",
@@ -337,39 +338,9 @@ class Migration(migrations.Migration):
                 name="alerts_delivery_due",
             ),
         ),
-        migrations.AddIndex(
-            model_name="delivery",
-            index=models.Index(fields=["tenant", "-created_at", "-id"], name="alerts_delivery_newest_first"),
-        ),
-        migrations.AddIndex(
-            model_name="delivery",
-            index=models.Index(fields=["created_at"], name="alerts_delivery_by_age"),
-        ),
-        migrations.AddConstraint(
-            model_name="delivery",
-            constraint=models.UniqueConstraint(fields=("tenant", "id"), name="alerts_delivery_tenant_id"),
-        ),
         migrations.AddConstraint(
             model_name="delivery",
             constraint=models.UniqueConstraint(fields=("alert", "destination"), name="alerts_delivery_once"),
-        ),
-        migrations.AddConstraint(
-            model_name="delivery",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("state__in", ["pending", "delivered", "failed", "cancelled"])),
-                name="alerts_delivery_state",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="delivery",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("finished_at__isnull", True), ("state", "pending")),
-                    models.Q(models.Q(("state", "pending"), _negated=True), ("finished_at__isnull", False)),
-                    _connector="OR",
-                ),
-                name="alerts_delivery_finished",
-            ),
         ),
         migrations.RunSQL(COMPOSITE_KEYS, DROP_COMPOSITE_KEYS),
     ]

@@ -86,6 +86,13 @@ class Migration(migrations.Migration):
             ],
             options={
                 "db_table": "rate_cards",
+                "constraints": [
+                    models.UniqueConstraint(fields=("tenant", "id"), name="rate_cards_tenant_id"),
+                    models.UniqueConstraint(fields=("tenant", "name"), name="rate_cards_name_once"),
+                    models.CheckConstraint(
+                        condition=models.Q(("name", ""), _negated=True), name="rate_cards_name"
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
@@ -130,6 +137,27 @@ class Migration(migrations.Migration):
             ],
             options={
                 "db_table": "rate_card_assignments",
+                "indexes": [
+                    models.Index(
+                        fields=["tenant", "card", "effective_from"], name="rate_card_assignments_by_card"
+                    )
+                ],
+                "constraints": [
+                    models.UniqueConstraint(fields=("tenant", "id"), name="rate_card_assignments_tenant_id"),
+                    models.UniqueConstraint(
+                        condition=models.Q(("withdrawn_at__isnull", True)),
+                        fields=("tenant", "customer", "effective_from"),
+                        name="rate_card_assignments_time_once",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("withdrawn_at__isnull", True),
+                            ("withdrawn_at__lte", models.F("effective_from")),
+                            _connector="OR",
+                        ),
+                        name="rate_card_assignments_withdrawn_before",
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
@@ -173,6 +201,28 @@ class Migration(migrations.Migration):
             ],
             options={
                 "db_table": "rate_card_versions",
+                "constraints": [
+                    models.UniqueConstraint(fields=("tenant", "id"), name="rate_card_versions_tenant_id"),
+                    models.UniqueConstraint(
+                        fields=("tenant", "card", "number"), name="rate_card_versions_number_once"
+                    ),
+                    models.UniqueConstraint(
+                        condition=models.Q(("withdrawn_at__isnull", True)),
+                        fields=("tenant", "card", "effective_from"),
+                        name="rate_card_versions_time_once",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("number__gte", 1)), name="rate_card_versions_number"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("withdrawn_at__isnull", True),
+                            ("withdrawn_at__lte", models.F("effective_from")),
+                            _connector="OR",
+                        ),
+                        name="rate_card_versions_withdrawn_before",
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
@@ -229,86 +279,6 @@ class Migration(migrations.Migration):
                     ),
                 ],
             },
-        ),
-        migrations.AddConstraint(
-            model_name="ratecard",
-            constraint=models.UniqueConstraint(fields=("tenant", "id"), name="rate_cards_tenant_id"),
-        ),
-        migrations.AddConstraint(
-            model_name="ratecard",
-            constraint=models.UniqueConstraint(fields=("tenant", "name"), name="rate_cards_name_once"),
-        ),
-        migrations.AddConstraint(
-            model_name="ratecard",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("name", ""), _negated=True), name="rate_cards_name"
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="ratecardassignment",
-            index=models.Index(
-                fields=["tenant", "card", "effective_from"], name="rate_card_assignments_by_card"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="ratecardassignment",
-            constraint=models.UniqueConstraint(
-                fields=("tenant", "id"), name="rate_card_assignments_tenant_id"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="ratecardassignment",
-            constraint=models.UniqueConstraint(
-                condition=models.Q(("withdrawn_at__isnull", True)),
-                fields=("tenant", "customer", "effective_from"),
-                name="rate_card_assignments_time_once",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="ratecardassignment",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("withdrawn_at__isnull", True),
-                    ("withdrawn_at__lte", models.F("effective_from")),
-                    _connector="OR",
-                ),
-                name="rate_card_assignments_withdrawn_before",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="ratecardversion",
-            constraint=models.UniqueConstraint(fields=("tenant", "id"), name="rate_card_versions_tenant_id"),
-        ),
-        migrations.AddConstraint(
-            model_name="ratecardversion",
-            constraint=models.UniqueConstraint(
-                fields=("tenant", "card", "number"), name="rate_card_versions_number_once"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="ratecardversion",
-            constraint=models.UniqueConstraint(
-                condition=models.Q(("withdrawn_at__isnull", True)),
-                fields=("tenant", "card", "effective_from"),
-                name="rate_card_versions_time_once",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="ratecardversion",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("number__gte", 1)), name="rate_card_versions_number"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="ratecardversion",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("withdrawn_at__isnull", True),
-                    ("withdrawn_at__lte", models.F("effective_from")),
-                    _connector="OR",
-                ),
-                name="rate_card_versions_withdrawn_before",
-            ),
         ),
         migrations.RunSQL(COMPOSITE_KEYS, DROP_COMPOSITE_KEYS),
         migrations.RunSQL(FROZEN, UNDO),

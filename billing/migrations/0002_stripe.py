@@ -116,6 +116,17 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("tenant", "customer", "starts_at"), name="billing_period_starts_once"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("starts_at__lt", models.F("ends_at"))),
+                        name="billing_period_runs_forward",
+                    ),
+                ],
+            },
         ),
         migrations.CreateModel(
             name="Measurement",
@@ -201,6 +212,62 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("state", "pending")),
+                        fields=["tenant", "customer", "window_starts_at", "seq"],
+                        name="billing_measurement_waiting",
+                    ),
+                    models.Index(fields=["period", "state"], name="billing_measurement_period"),
+                    models.Index(
+                        condition=models.Q(("carried_from__isnull", False)),
+                        fields=["carried_from", "state"],
+                        name="billing_measurement_carried",
+                    ),
+                    models.Index(fields=["tenant", "-id"], name="billing_measurement_newest"),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("tenant", "customer", "window_starts_at", "seq"),
+                        name="billing_measurement_seq_once",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("value_micro__range", (-999999999999999, 999999999999999)),
+                            models.Q(("value_micro", 0), _negated=True),
+                        ),
+                        name="billing_measurement_value",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("carried_from__isnull", True), ("kind", "usage")),
+                            models.Q(("carried_from__isnull", False), ("kind", "carry")),
+                            _connector="OR",
+                        ),
+                        name="billing_measurement_kind",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("state__in", ["pending", "delivered", "failed", "unclear", "abandoned"])
+                        ),
+                        name="billing_measurement_state",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("seq__range", (0, 59))), name="billing_measurement_seq"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("finished_at__isnull", True), ("state", "pending")),
+                            models.Q(
+                                models.Q(("state", "pending"), _negated=True), ("finished_at__isnull", False)
+                            ),
+                            _connector="OR",
+                        ),
+                        name="billing_measurement_finished",
+                    ),
+                ],
+            },
         ),
         migrations.CreateModel(
             name="Reconciliation",
@@ -252,6 +319,19 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [
+                    models.Index(fields=["tenant", "-id"], name="billing_reconciliation_newest"),
+                    models.Index(
+                        condition=models.Q(("agrees", False)),
+                        fields=["tenant"],
+                        name="billing_reconciliation_off",
+                    ),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(fields=("tenant", "id"), name="billing_reconciliation_tenant_id")
+                ],
+            },
         ),
         migrations.CreateModel(
             name="StripeAccount",
@@ -315,6 +395,45 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("state", "pending")),
+                        fields=["next_attempt_at"],
+                        name="billing_stripeaccount_due",
+                    )
+                ],
+                "constraints": [
+                    models.UniqueConstraint(fields=("tenant",), name="billing_stripeaccount_one_per_tenant"),
+                    models.UniqueConstraint(
+                        condition=models.Q(
+                            ("mode", "connect"), models.Q(("state", "disconnected"), _negated=True)
+                        ),
+                        fields=("account",),
+                        name="billing_stripeaccount_account_once",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("account", ""), ("mode", "key")),
+                            models.Q(
+                                ("mode", "connect"),
+                                ("secret_key", ""),
+                                models.Q(("account", ""), _negated=True),
+                            ),
+                            _connector="OR",
+                        ),
+                        name="billing_stripeaccount_mode",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("state__in", ["pending", "ready", "failed", "disconnected"])),
+                        name="billing_stripeaccount_state",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("webhook_secrets__len__lte", 4)),
+                        name="billing_stripeaccount_webhook_secrets",
+                    ),
+                ],
+            },
         ),
         migrations.CreateModel(
             name="StripeEvent",
@@ -363,6 +482,25 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("state", "pending")),
+                        fields=["next_attempt_at"],
+                        name="billing_stripeevent_due",
+                    ),
+                    models.Index(fields=["received_at"], name="billing_stripeevent_by_age"),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("tenant", "event_id"), name="billing_stripeevent_once", nulls_distinct=False
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("state__in", ["pending", "handled", "ignored", "failed"])),
+                        name="billing_stripeevent_state",
+                    ),
+                ],
+            },
         ),
         migrations.CreateModel(
             name="StripeInvoice",
@@ -415,6 +553,17 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [
+                    models.Index(
+                        fields=["tenant", "customer", "-created_at"], name="billing_stripeinvoice_of"
+                    ),
+                    models.Index(fields=["tenant", "-id"], name="billing_stripeinvoice_newest"),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(fields=("tenant", "stripe_id"), name="billing_stripeinvoice_once")
+                ],
+            },
         ),
         migrations.CreateModel(
             name="CreditNote",
@@ -479,6 +628,34 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [
+                    models.Index(fields=["invoice", "-id"], name="billing_creditnote_of"),
+                    models.Index(
+                        condition=models.Q(("state", "pending")),
+                        fields=["next_attempt_at"],
+                        name="billing_creditnote_due",
+                    ),
+                ],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("amount__gt", 0)), name="billing_creditnote_amount"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("state__in", ["pending", "issued", "failed"])),
+                        name="billing_creditnote_state",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            (
+                                "reason__in",
+                                ["duplicate", "fraudulent", "order_change", "product_unsatisfactory"],
+                            )
+                        ),
+                        name="billing_creditnote_reason",
+                    ),
+                ],
+            },
         ),
         migrations.CreateModel(
             name="StripeLink",
@@ -538,6 +715,46 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("state", "pending")),
+                        fields=["next_attempt_at"],
+                        name="billing_stripelink_due",
+                    ),
+                    models.Index(
+                        condition=models.Q(("state", "linked")),
+                        fields=["next_freeze_at"],
+                        name="billing_stripelink_freeze",
+                    ),
+                    models.Index(
+                        models.OrderBy(models.F("reconciled_at"), nulls_first=True),
+                        name="billing_stripelink_reconciled",
+                    ),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("tenant", "customer"), name="billing_stripelink_one_per_customer"
+                    ),
+                    models.UniqueConstraint(
+                        condition=models.Q(("stripe_customer", ""), _negated=True),
+                        fields=("tenant", "stripe_customer"),
+                        name="billing_stripelink_stripe_customer_once",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("state__in", ["pending", "linked", "failed"])),
+                        name="billing_stripelink_state",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("state", "linked"), _negated=True),
+                            models.Q(("stripe_customer", ""), _negated=True),
+                            _connector="OR",
+                        ),
+                        name="billing_stripelink_linked",
+                    ),
+                ],
+            },
         ),
         migrations.AddConstraint(
             model_name="billingperiod",
@@ -546,119 +763,8 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.AddConstraint(
-            model_name="billingperiod",
-            constraint=models.UniqueConstraint(
-                fields=("tenant", "customer", "starts_at"), name="billing_period_starts_once"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="billingperiod",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("starts_at__lt", models.F("ends_at"))), name="billing_period_runs_forward"
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="measurement",
-            index=models.Index(
-                condition=models.Q(("state", "pending")),
-                fields=["tenant", "customer", "window_starts_at", "seq"],
-                name="billing_measurement_waiting",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="measurement",
-            index=models.Index(fields=["period", "state"], name="billing_measurement_period"),
-        ),
-        migrations.AddIndex(
-            model_name="measurement",
-            index=models.Index(
-                condition=models.Q(("carried_from__isnull", False)),
-                fields=["carried_from", "state"],
-                name="billing_measurement_carried",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="measurement",
-            index=models.Index(fields=["tenant", "-id"], name="billing_measurement_newest"),
-        ),
-        migrations.AddConstraint(
             model_name="measurement",
             constraint=models.UniqueConstraint(fields=("tenant", "id"), name="billing_measurement_tenant_id"),
-        ),
-        migrations.AddConstraint(
-            model_name="measurement",
-            constraint=models.UniqueConstraint(
-                fields=("tenant", "customer", "window_starts_at", "seq"), name="billing_measurement_seq_once"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="measurement",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("value_micro__range", (-999999999999999, 999999999999999)),
-                    models.Q(("value_micro", 0), _negated=True),
-                ),
-                name="billing_measurement_value",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="measurement",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("carried_from__isnull", True), ("kind", "usage")),
-                    models.Q(("carried_from__isnull", False), ("kind", "carry")),
-                    _connector="OR",
-                ),
-                name="billing_measurement_kind",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="measurement",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("state__in", ["pending", "delivered", "failed", "unclear", "abandoned"])),
-                name="billing_measurement_state",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="measurement",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("seq__range", (0, 59))), name="billing_measurement_seq"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="measurement",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("finished_at__isnull", True), ("state", "pending")),
-                    models.Q(models.Q(("state", "pending"), _negated=True), ("finished_at__isnull", False)),
-                    _connector="OR",
-                ),
-                name="billing_measurement_finished",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="reconciliation",
-            index=models.Index(fields=["tenant", "-id"], name="billing_reconciliation_newest"),
-        ),
-        migrations.AddIndex(
-            model_name="reconciliation",
-            index=models.Index(
-                condition=models.Q(("agrees", False)), fields=["tenant"], name="billing_reconciliation_off"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="reconciliation",
-            constraint=models.UniqueConstraint(
-                fields=("tenant", "id"), name="billing_reconciliation_tenant_id"
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="stripeaccount",
-            index=models.Index(
-                condition=models.Q(("state", "pending")),
-                fields=["next_attempt_at"],
-                name="billing_stripeaccount_due",
-            ),
         ),
         migrations.AddConstraint(
             model_name="stripeaccount",
@@ -667,82 +773,8 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.AddConstraint(
-            model_name="stripeaccount",
-            constraint=models.UniqueConstraint(
-                fields=("tenant",), name="billing_stripeaccount_one_per_tenant"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="stripeaccount",
-            constraint=models.UniqueConstraint(
-                condition=models.Q(("mode", "connect"), models.Q(("state", "disconnected"), _negated=True)),
-                fields=("account",),
-                name="billing_stripeaccount_account_once",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="stripeaccount",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("account", ""), ("mode", "key")),
-                    models.Q(
-                        ("mode", "connect"), ("secret_key", ""), models.Q(("account", ""), _negated=True)
-                    ),
-                    _connector="OR",
-                ),
-                name="billing_stripeaccount_mode",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="stripeaccount",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("state__in", ["pending", "ready", "failed", "disconnected"])),
-                name="billing_stripeaccount_state",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="stripeaccount",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("webhook_secrets__len__lte", 4)),
-                name="billing_stripeaccount_webhook_secrets",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="stripeevent",
-            index=models.Index(
-                condition=models.Q(("state", "pending")),
-                fields=["next_attempt_at"],
-                name="billing_stripeevent_due",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="stripeevent",
-            index=models.Index(fields=["received_at"], name="billing_stripeevent_by_age"),
-        ),
-        migrations.AddConstraint(
             model_name="stripeevent",
             constraint=models.UniqueConstraint(fields=("tenant", "id"), name="billing_stripeevent_tenant_id"),
-        ),
-        migrations.AddConstraint(
-            model_name="stripeevent",
-            constraint=models.UniqueConstraint(
-                fields=("tenant", "event_id"), name="billing_stripeevent_once", nulls_distinct=False
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="stripeevent",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("state__in", ["pending", "handled", "ignored", "failed"])),
-                name="billing_stripeevent_state",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="stripeinvoice",
-            index=models.Index(fields=["tenant", "customer", "-created_at"], name="billing_stripeinvoice_of"),
-        ),
-        migrations.AddIndex(
-            model_name="stripeinvoice",
-            index=models.Index(fields=["tenant", "-id"], name="billing_stripeinvoice_newest"),
         ),
         migrations.AddConstraint(
             model_name="stripeinvoice",
@@ -751,107 +783,12 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.AddConstraint(
-            model_name="stripeinvoice",
-            constraint=models.UniqueConstraint(
-                fields=("tenant", "stripe_id"), name="billing_stripeinvoice_once"
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="creditnote",
-            index=models.Index(fields=["invoice", "-id"], name="billing_creditnote_of"),
-        ),
-        migrations.AddIndex(
-            model_name="creditnote",
-            index=models.Index(
-                condition=models.Q(("state", "pending")),
-                fields=["next_attempt_at"],
-                name="billing_creditnote_due",
-            ),
-        ),
-        migrations.AddConstraint(
             model_name="creditnote",
             constraint=models.UniqueConstraint(fields=("tenant", "id"), name="billing_creditnote_tenant_id"),
         ),
         migrations.AddConstraint(
-            model_name="creditnote",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("amount__gt", 0)), name="billing_creditnote_amount"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="creditnote",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("state__in", ["pending", "issued", "failed"])),
-                name="billing_creditnote_state",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="creditnote",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("reason__in", ["duplicate", "fraudulent", "order_change", "product_unsatisfactory"])
-                ),
-                name="billing_creditnote_reason",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="stripelink",
-            index=models.Index(
-                condition=models.Q(("state", "pending")),
-                fields=["next_attempt_at"],
-                name="billing_stripelink_due",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="stripelink",
-            index=models.Index(
-                condition=models.Q(("state", "linked")),
-                fields=["next_freeze_at"],
-                name="billing_stripelink_freeze",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="stripelink",
-            index=models.Index(
-                models.OrderBy(models.F("reconciled_at"), nulls_first=True),
-                name="billing_stripelink_reconciled",
-            ),
-        ),
-        migrations.AddConstraint(
             model_name="stripelink",
             constraint=models.UniqueConstraint(fields=("tenant", "id"), name="billing_stripelink_tenant_id"),
-        ),
-        migrations.AddConstraint(
-            model_name="stripelink",
-            constraint=models.UniqueConstraint(
-                fields=("tenant", "customer"), name="billing_stripelink_one_per_customer"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="stripelink",
-            constraint=models.UniqueConstraint(
-                condition=models.Q(("stripe_customer", ""), _negated=True),
-                fields=("tenant", "stripe_customer"),
-                name="billing_stripelink_stripe_customer_once",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="stripelink",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("state__in", ["pending", "linked", "failed"])),
-                name="billing_stripelink_state",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="stripelink",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("state", "linked"), _negated=True),
-                    models.Q(("stripe_customer", ""), _negated=True),
-                    _connector="OR",
-                ),
-                name="billing_stripelink_linked",
-            ),
         ),
         migrations.RunSQL(COMPOSITE_KEYS, DROP_COMPOSITE_KEYS),
         migrations.RunSQL(FROZEN, MELTED),

@@ -95,6 +95,31 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [
+                    models.Index(
+                        models.OrderBy(models.F("counted_at"), nulls_first=True),
+                        name="billing_planaccount_counted",
+                    ),
+                    models.Index(
+                        condition=models.Q(("next_report_at__isnull", False)),
+                        fields=["next_report_at"],
+                        name="billing_planaccount_report",
+                    ),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(fields=("tenant",), name="billing_planaccount_one_per_tenant"),
+                    models.UniqueConstraint(
+                        condition=models.Q(("stripe_customer", ""), _negated=True),
+                        fields=("stripe_customer",),
+                        name="billing_planaccount_stripe_customer_once",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("status__in", ["free", "trialing", "active", "past_due"])),
+                        name="billing_planaccount_status",
+                    ),
+                ],
+            },
         ),
         migrations.CreateModel(
             name="PlanCursor",
@@ -169,75 +194,38 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
-        ),
-        migrations.AddIndex(
-            model_name="planaccount",
-            index=models.Index(
-                models.OrderBy(models.F("counted_at"), nulls_first=True), name="billing_planaccount_counted"
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="planaccount",
-            index=models.Index(
-                condition=models.Q(("next_report_at__isnull", False)),
-                fields=["next_report_at"],
-                name="billing_planaccount_report",
-            ),
+            options={
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("state", "pending")),
+                        fields=["next_attempt_at"],
+                        name="billing_planreport_due",
+                    )
+                ],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("tenant", "hour", "seq"), name="billing_planreport_seq_once"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("seq__range", (0, 59)), models.Q(("requests", 0), _negated=True)),
+                        name="billing_planreport_says",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("state__in", ["pending", "delivered", "failed", "unclear", "abandoned"])
+                        ),
+                        name="billing_planreport_state",
+                    ),
+                ],
+            },
         ),
         migrations.AddConstraint(
             model_name="planaccount",
             constraint=models.UniqueConstraint(fields=("tenant", "id"), name="billing_planaccount_tenant_id"),
         ),
         migrations.AddConstraint(
-            model_name="planaccount",
-            constraint=models.UniqueConstraint(fields=("tenant",), name="billing_planaccount_one_per_tenant"),
-        ),
-        migrations.AddConstraint(
-            model_name="planaccount",
-            constraint=models.UniqueConstraint(
-                condition=models.Q(("stripe_customer", ""), _negated=True),
-                fields=("stripe_customer",),
-                name="billing_planaccount_stripe_customer_once",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="planaccount",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("status__in", ["free", "trialing", "active", "past_due"])),
-                name="billing_planaccount_status",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="planreport",
-            index=models.Index(
-                condition=models.Q(("state", "pending")),
-                fields=["next_attempt_at"],
-                name="billing_planreport_due",
-            ),
-        ),
-        migrations.AddConstraint(
             model_name="planreport",
             constraint=models.UniqueConstraint(fields=("tenant", "id"), name="billing_planreport_tenant_id"),
-        ),
-        migrations.AddConstraint(
-            model_name="planreport",
-            constraint=models.UniqueConstraint(
-                fields=("tenant", "hour", "seq"), name="billing_planreport_seq_once"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="planreport",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("seq__range", (0, 59)), models.Q(("requests", 0), _negated=True)),
-                name="billing_planreport_says",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="planreport",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("state__in", ["pending", "delivered", "failed", "unclear", "abandoned"])),
-                name="billing_planreport_state",
-            ),
         ),
         migrations.RunSQL(COMPOSITE_KEYS, DROP_COMPOSITE_KEYS),
         migrations.RunSQL(FROZEN, MELTED),

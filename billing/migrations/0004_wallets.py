@@ -115,6 +115,43 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("expires_at__isnull", False), ("remaining_nano__gt", 0)),
+                        fields=["expires_at"],
+                        name="billing_grant_to_expire",
+                    ),
+                    models.Index(
+                        condition=models.Q(("remaining_nano__gt", 0), ("voided_at__isnull", False)),
+                        fields=["voided_at"],
+                        name="billing_grant_to_void",
+                    ),
+                ],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("amount_nano__gte", 1), ("amount_nano__lte", 9007199254740992)),
+                        name="billing_creditgrant_amount",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("remaining_nano__gte", 0), ("remaining_nano__lte", models.F("amount_nano"))
+                        ),
+                        name="billing_creditgrant_remaining",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("priority__gte", 0), ("priority__lte", 100)),
+                        name="billing_creditgrant_priority",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("kind__in", ["paid", "promotional"])),
+                        name="billing_creditgrant_kind",
+                    ),
+                    models.UniqueConstraint(
+                        fields=("tenant", "payment_id"), name="billing_creditgrant_payment"
+                    ),
+                ],
+            },
         ),
         migrations.CreateModel(
             name="Wallet",
@@ -156,6 +193,44 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [
+                    models.Index(fields=["tenant", "created_at", "id"], name="billing_wallet_by_time"),
+                    models.Index(
+                        condition=models.Q(("auto_amount_nano__isnull", False), ("closed_at__isnull", True)),
+                        fields=["auto_retry_at"],
+                        name="billing_wallet_automatic",
+                    ),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("tenant", "customer"), name="billing_wallet_one_per_customer"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("customer", ""), _negated=True), name="billing_wallet_customer"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("burnt_nano__gte", 0), ("burnt_nano__lte", 9007199254740992)),
+                        name="billing_wallet_burnt",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(
+                                ("auto_amount_nano__isnull", True),
+                                ("auto_monthly_max_nano__isnull", True),
+                                ("auto_threshold_nano__isnull", True),
+                            ),
+                            models.Q(
+                                ("auto_amount_nano__gte", 1),
+                                ("auto_threshold_nano__gte", 0),
+                                ("auto_monthly_max_nano__gte", models.F("auto_amount_nano")),
+                            ),
+                            _connector="OR",
+                        ),
+                        name="billing_wallet_automatic",
+                    ),
+                ],
+            },
         ),
         migrations.CreateModel(
             name="TopUp",
@@ -218,6 +293,35 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [
+                    models.Index(
+                        fields=["tenant", "wallet", "created_at", "id"], name="billing_topup_of_wallet"
+                    ),
+                    models.Index(
+                        condition=models.Q(("state", "pending")),
+                        fields=["created_at"],
+                        name="billing_topup_open",
+                    ),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(fields=("tenant", "id"), name="billing_topup_tenant_id"),
+                    models.CheckConstraint(
+                        condition=models.Q(("amount_nano__gte", 1), ("amount_nano__lte", 9007199254740992)),
+                        name="billing_topup_amount",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("state__in", ["pending", "paid", "failed", "expired"])),
+                        name="billing_topup_state",
+                    ),
+                    models.UniqueConstraint(fields=("tenant", "payment_id"), name="billing_topup_payment"),
+                    models.UniqueConstraint(
+                        condition=models.Q(("kind", "automatic"), ("state", "pending")),
+                        fields=("wallet",),
+                        name="billing_topup_one_automatic",
+                    ),
+                ],
+            },
         ),
         migrations.CreateModel(
             name="JournalPosting",
@@ -268,6 +372,16 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [
+                    models.Index(
+                        fields=["tenant", "wallet", "created_at", "id"], name="billing_posting_of_wallet"
+                    )
+                ],
+                "constraints": [
+                    models.UniqueConstraint(fields=("tenant", "id"), name="billing_journalposting_tenant_id")
+                ],
+            },
         ),
         migrations.CreateModel(
             name="JournalLine",
@@ -339,6 +453,53 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [
+                    models.Index(fields=["tenant", "wallet", "account"], name="billing_line_of_wallet")
+                ],
+                "constraints": [
+                    models.UniqueConstraint(fields=("tenant", "id"), name="billing_journalline_tenant_id"),
+                    models.CheckConstraint(
+                        condition=models.Q(("amount_nano", 0), _negated=True),
+                        name="billing_journalline_amount",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            (
+                                "account__in",
+                                [
+                                    "paid_credit",
+                                    "promotional_credit",
+                                    "owed",
+                                    "cash",
+                                    "promotion",
+                                    "revenue",
+                                    "presumed",
+                                    "expired",
+                                    "refunds",
+                                ],
+                            )
+                        ),
+                        name="billing_journalline_account",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(
+                                ("account__in", ["paid_credit", "promotional_credit"]),
+                                ("grant__isnull", False),
+                            ),
+                            models.Q(
+                                models.Q(
+                                    ("account__in", ["paid_credit", "promotional_credit"]), _negated=True
+                                ),
+                                ("grant__isnull", True),
+                            ),
+                            _connector="OR",
+                        ),
+                        name="billing_journalline_grant",
+                    ),
+                ],
+            },
         ),
         migrations.AddField(
             model_name="creditgrant",
@@ -382,6 +543,12 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [models.Index(fields=["wallet_id", "id"], name="billing_walletentry_of_wallet")],
+                "constraints": [
+                    models.UniqueConstraint(fields=("hold_id", "revision"), name="billing_walletentry_once")
+                ],
+            },
         ),
         migrations.CreateModel(
             name="WalletHold",
@@ -422,166 +589,19 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
-        ),
-        migrations.AddIndex(
-            model_name="wallet",
-            index=models.Index(fields=["tenant", "created_at", "id"], name="billing_wallet_by_time"),
-        ),
-        migrations.AddIndex(
-            model_name="wallet",
-            index=models.Index(
-                condition=models.Q(("auto_amount_nano__isnull", False), ("closed_at__isnull", True)),
-                fields=["auto_retry_at"],
-                name="billing_wallet_automatic",
-            ),
+            options={
+                "indexes": [
+                    models.Index(fields=["tenant", "wallet", "placed_at"], name="billing_hold_of_wallet")
+                ],
+                "constraints": [
+                    models.UniqueConstraint(fields=("tenant", "id"), name="billing_wallethold_tenant_id"),
+                    models.UniqueConstraint(fields=("hold_id",), name="billing_wallethold_once"),
+                ],
+            },
         ),
         migrations.AddConstraint(
             model_name="wallet",
             constraint=models.UniqueConstraint(fields=("tenant", "id"), name="billing_wallet_tenant_id"),
-        ),
-        migrations.AddConstraint(
-            model_name="wallet",
-            constraint=models.UniqueConstraint(
-                fields=("tenant", "customer"), name="billing_wallet_one_per_customer"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="wallet",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("customer", ""), _negated=True), name="billing_wallet_customer"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="wallet",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("burnt_nano__gte", 0), ("burnt_nano__lte", 9007199254740992)),
-                name="billing_wallet_burnt",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="wallet",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(
-                        ("auto_amount_nano__isnull", True),
-                        ("auto_monthly_max_nano__isnull", True),
-                        ("auto_threshold_nano__isnull", True),
-                    ),
-                    models.Q(
-                        ("auto_amount_nano__gte", 1),
-                        ("auto_threshold_nano__gte", 0),
-                        ("auto_monthly_max_nano__gte", models.F("auto_amount_nano")),
-                    ),
-                    _connector="OR",
-                ),
-                name="billing_wallet_automatic",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="topup",
-            index=models.Index(
-                fields=["tenant", "wallet", "created_at", "id"], name="billing_topup_of_wallet"
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="topup",
-            index=models.Index(
-                condition=models.Q(("state", "pending")), fields=["created_at"], name="billing_topup_open"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="topup",
-            constraint=models.UniqueConstraint(fields=("tenant", "id"), name="billing_topup_tenant_id"),
-        ),
-        migrations.AddConstraint(
-            model_name="topup",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("amount_nano__gte", 1), ("amount_nano__lte", 9007199254740992)),
-                name="billing_topup_amount",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="topup",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("state__in", ["pending", "paid", "failed", "expired"])),
-                name="billing_topup_state",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="topup",
-            constraint=models.UniqueConstraint(fields=("tenant", "payment_id"), name="billing_topup_payment"),
-        ),
-        migrations.AddConstraint(
-            model_name="topup",
-            constraint=models.UniqueConstraint(
-                condition=models.Q(("kind", "automatic"), ("state", "pending")),
-                fields=("wallet",),
-                name="billing_topup_one_automatic",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="journalposting",
-            index=models.Index(
-                fields=["tenant", "wallet", "created_at", "id"], name="billing_posting_of_wallet"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="journalposting",
-            constraint=models.UniqueConstraint(
-                fields=("tenant", "id"), name="billing_journalposting_tenant_id"
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="journalline",
-            index=models.Index(fields=["tenant", "wallet", "account"], name="billing_line_of_wallet"),
-        ),
-        migrations.AddConstraint(
-            model_name="journalline",
-            constraint=models.UniqueConstraint(fields=("tenant", "id"), name="billing_journalline_tenant_id"),
-        ),
-        migrations.AddConstraint(
-            model_name="journalline",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("amount_nano", 0), _negated=True), name="billing_journalline_amount"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="journalline",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    (
-                        "account__in",
-                        [
-                            "paid_credit",
-                            "promotional_credit",
-                            "owed",
-                            "cash",
-                            "promotion",
-                            "revenue",
-                            "presumed",
-                            "expired",
-                            "refunds",
-                        ],
-                    )
-                ),
-                name="billing_journalline_account",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="journalline",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(
-                        ("account__in", ["paid_credit", "promotional_credit"]), ("grant__isnull", False)
-                    ),
-                    models.Q(
-                        models.Q(("account__in", ["paid_credit", "promotional_credit"]), _negated=True),
-                        ("grant__isnull", True),
-                    ),
-                    _connector="OR",
-                ),
-                name="billing_journalline_grant",
-            ),
         ),
         migrations.AddIndex(
             model_name="creditgrant",
@@ -595,82 +615,9 @@ class Migration(migrations.Migration):
                 condition=models.Q(("remaining_nano__gt", 0)), fields=["wallet"], name="billing_grant_open"
             ),
         ),
-        migrations.AddIndex(
-            model_name="creditgrant",
-            index=models.Index(
-                condition=models.Q(("expires_at__isnull", False), ("remaining_nano__gt", 0)),
-                fields=["expires_at"],
-                name="billing_grant_to_expire",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="creditgrant",
-            index=models.Index(
-                condition=models.Q(("remaining_nano__gt", 0), ("voided_at__isnull", False)),
-                fields=["voided_at"],
-                name="billing_grant_to_void",
-            ),
-        ),
         migrations.AddConstraint(
             model_name="creditgrant",
             constraint=models.UniqueConstraint(fields=("tenant", "id"), name="billing_creditgrant_tenant_id"),
-        ),
-        migrations.AddConstraint(
-            model_name="creditgrant",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("amount_nano__gte", 1), ("amount_nano__lte", 9007199254740992)),
-                name="billing_creditgrant_amount",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="creditgrant",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("remaining_nano__gte", 0), ("remaining_nano__lte", models.F("amount_nano"))
-                ),
-                name="billing_creditgrant_remaining",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="creditgrant",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("priority__gte", 0), ("priority__lte", 100)),
-                name="billing_creditgrant_priority",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="creditgrant",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("kind__in", ["paid", "promotional"])), name="billing_creditgrant_kind"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="creditgrant",
-            constraint=models.UniqueConstraint(
-                fields=("tenant", "payment_id"), name="billing_creditgrant_payment"
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="walletentry",
-            index=models.Index(fields=["wallet_id", "id"], name="billing_walletentry_of_wallet"),
-        ),
-        migrations.AddConstraint(
-            model_name="walletentry",
-            constraint=models.UniqueConstraint(
-                fields=("hold_id", "revision"), name="billing_walletentry_once"
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="wallethold",
-            index=models.Index(fields=["tenant", "wallet", "placed_at"], name="billing_hold_of_wallet"),
-        ),
-        migrations.AddConstraint(
-            model_name="wallethold",
-            constraint=models.UniqueConstraint(fields=("tenant", "id"), name="billing_wallethold_tenant_id"),
-        ),
-        migrations.AddConstraint(
-            model_name="wallethold",
-            constraint=models.UniqueConstraint(fields=("hold_id",), name="billing_wallethold_once"),
         ),
         migrations.RunSQL(COMPOSITE_KEYS, migrations.RunSQL.noop),
         migrations.RunSQL(JOURNAL, UNDO),

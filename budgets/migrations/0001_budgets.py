@@ -162,6 +162,100 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("archived_at__isnull", True)),
+                        fields=["tenant", "created_at", "id"],
+                        name="budgets_budget_live",
+                    )
+                ],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("version__gte", 1)), name="budgets_budget_version"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            (
+                                "scope__in",
+                                [
+                                    "tenant",
+                                    "project",
+                                    "customer",
+                                    "user",
+                                    "run",
+                                    "api_key",
+                                    "plan",
+                                    "provider",
+                                    "model",
+                                    "tag",
+                                ],
+                            )
+                        ),
+                        name="budgets_budget_scope",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("metric__in", ["usd", "tokens", "requests"])),
+                        name="budgets_budget_metric",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            (
+                                "window__in",
+                                ["minute", "hour", "day", "week", "month", "quarter", "total", "run"],
+                            )
+                        ),
+                        name="budgets_budget_window",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("action__in", ["block", "warn"])), name="budgets_budget_action"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("estimate__in", ["ceiling", "learned"])),
+                        name="budgets_budget_estimate",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("on_expiry__in", ["presume", "release"])),
+                        name="budgets_budget_on_expiry",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("on_epoch_close__in", ["strict", "release"])),
+                        name="budgets_budget_on_epoch_close",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("limit__gte", 0), ("limit__lte", 9007199254740992)),
+                        name="budgets_budget_limit",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("anchor_day__isnull", True),
+                            models.Q(("anchor_day__range", (1, 31)), ("window__in", ["month", "quarter"])),
+                            _connector="OR",
+                        ),
+                        name="budgets_budget_anchor_day",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("subject", ""), _negated=True), name="budgets_budget_subject"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("scope", "tag"), ("tag__isnull", False)),
+                            models.Q(models.Q(("scope", "tag"), _negated=True), ("tag__isnull", True)),
+                            _connector="OR",
+                        ),
+                        name="budgets_budget_tag",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("window", "run"), _negated=True), ("scope", "run"), _connector="OR"
+                        ),
+                        name="budgets_budget_run_window",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("thresholds__len__lte", 10)), name="budgets_budget_thresholds"
+                    ),
+                ],
+            },
         ),
         migrations.CreateModel(
             name="BudgetOverride",
@@ -199,166 +293,29 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
-        ),
-        migrations.AddIndex(
-            model_name="budget",
-            index=models.Index(
-                condition=models.Q(("archived_at__isnull", True)),
-                fields=["tenant", "created_at", "id"],
-                name="budgets_budget_live",
-            ),
+            options={
+                "constraints": [
+                    models.UniqueConstraint(fields=("tenant", "id"), name="budgets_budgetoverride_tenant_id"),
+                    models.UniqueConstraint(
+                        fields=("tenant", "budget", "subject"), name="budgets_budgetoverride_one_per_subject"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("limit__gte", 0), ("limit__lte", 9007199254740992)),
+                        name="budgets_budgetoverride_limit",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("subject", ""), _negated=True),
+                            models.Q(("subject", "*"), _negated=True),
+                        ),
+                        name="budgets_budgetoverride_subject",
+                    ),
+                ],
+            },
         ),
         migrations.AddConstraint(
             model_name="budget",
             constraint=models.UniqueConstraint(fields=("tenant", "id"), name="budgets_budget_tenant_id"),
-        ),
-        migrations.AddConstraint(
-            model_name="budget",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("version__gte", 1)), name="budgets_budget_version"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="budget",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    (
-                        "scope__in",
-                        [
-                            "tenant",
-                            "project",
-                            "customer",
-                            "user",
-                            "run",
-                            "api_key",
-                            "plan",
-                            "provider",
-                            "model",
-                            "tag",
-                        ],
-                    )
-                ),
-                name="budgets_budget_scope",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="budget",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("metric__in", ["usd", "tokens", "requests"])),
-                name="budgets_budget_metric",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="budget",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("window__in", ["minute", "hour", "day", "week", "month", "quarter", "total", "run"])
-                ),
-                name="budgets_budget_window",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="budget",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("action__in", ["block", "warn"])), name="budgets_budget_action"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="budget",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("estimate__in", ["ceiling", "learned"])), name="budgets_budget_estimate"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="budget",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("on_expiry__in", ["presume", "release"])), name="budgets_budget_on_expiry"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="budget",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("on_epoch_close__in", ["strict", "release"])),
-                name="budgets_budget_on_epoch_close",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="budget",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("limit__gte", 0), ("limit__lte", 9007199254740992)),
-                name="budgets_budget_limit",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="budget",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("anchor_day__isnull", True),
-                    models.Q(("anchor_day__range", (1, 31)), ("window__in", ["month", "quarter"])),
-                    _connector="OR",
-                ),
-                name="budgets_budget_anchor_day",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="budget",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("subject", ""), _negated=True), name="budgets_budget_subject"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="budget",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("scope", "tag"), ("tag__isnull", False)),
-                    models.Q(models.Q(("scope", "tag"), _negated=True), ("tag__isnull", True)),
-                    _connector="OR",
-                ),
-                name="budgets_budget_tag",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="budget",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("window", "run"), _negated=True), ("scope", "run"), _connector="OR"
-                ),
-                name="budgets_budget_run_window",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="budget",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("thresholds__len__lte", 10)), name="budgets_budget_thresholds"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="budgetoverride",
-            constraint=models.UniqueConstraint(
-                fields=("tenant", "id"), name="budgets_budgetoverride_tenant_id"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="budgetoverride",
-            constraint=models.UniqueConstraint(
-                fields=("tenant", "budget", "subject"), name="budgets_budgetoverride_one_per_subject"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="budgetoverride",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("limit__gte", 0), ("limit__lte", 9007199254740992)),
-                name="budgets_budgetoverride_limit",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="budgetoverride",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("subject", ""), _negated=True), models.Q(("subject", "*"), _negated=True)
-                ),
-                name="budgets_budgetoverride_subject",
-            ),
         ),
         migrations.RunSQL(COMPOSITE_KEYS, DROP_COMPOSITE_KEYS),
     ]

@@ -183,6 +183,9 @@ class Migration(migrations.Migration):
             ],
             options={
                 "db_table": "price_models",
+                "constraints": [
+                    models.UniqueConstraint(fields=("provider", "model"), name="price_models_name")
+                ],
             },
         ),
         migrations.CreateModel(
@@ -217,69 +220,49 @@ class Migration(migrations.Migration):
             ],
             options={
                 "db_table": "price_rows",
-            },
-        ),
-        migrations.AddConstraint(
-            model_name="pricemodel",
-            constraint=models.UniqueConstraint(fields=("provider", "model"), name="price_models_name"),
-        ),
-        migrations.AddConstraint(
-            model_name="pricerow",
-            constraint=django.contrib.postgres.constraints.ExclusionConstraint(
-                expressions=[
-                    ("price_model", "="),
-                    ("variant", "="),
-                    ("unit", "="),
-                    ("tier_start", "="),
-                    (budgets.models.prices.MinuteRange("daily_from", "daily_to"), "&&"),
-                    (budgets.models.prices.TimeRange("effective_from", "effective_to"), "&&"),
+                "constraints": [
+                    django.contrib.postgres.constraints.ExclusionConstraint(
+                        expressions=[
+                            ("price_model", "="),
+                            ("variant", "="),
+                            ("unit", "="),
+                            ("tier_start", "="),
+                            (budgets.models.prices.MinuteRange("daily_from", "daily_to"), "&&"),
+                            (budgets.models.prices.TimeRange("effective_from", "effective_to"), "&&"),
+                        ],
+                        name="price_rows_no_overlap",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("unit__regex", "^[a-z][a-z0-9_]*$")), name="price_rows_unit"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("price__gte", 0), ("price__lte", 1000000)),
+                        name="price_rows_price",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("tier_start__gte", 0)), name="price_rows_tier_start"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("effective_to__isnull", True),
+                            ("effective_to__gt", models.F("effective_from")),
+                            _connector="OR",
+                        ),
+                        name="price_rows_period",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("daily_from__gte", 0),
+                            ("daily_to__gt", models.F("daily_from")),
+                            ("daily_to__lte", 1440),
+                        ),
+                        name="price_rows_daily",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("source", ""), _negated=True), name="price_rows_source"
+                    ),
                 ],
-                name="price_rows_no_overlap",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="pricerow",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("unit__regex", "^[a-z][a-z0-9_]*$")), name="price_rows_unit"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="pricerow",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("price__gte", 0), ("price__lte", 1000000)), name="price_rows_price"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="pricerow",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("tier_start__gte", 0)), name="price_rows_tier_start"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="pricerow",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("effective_to__isnull", True),
-                    ("effective_to__gt", models.F("effective_from")),
-                    _connector="OR",
-                ),
-                name="price_rows_period",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="pricerow",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("daily_from__gte", 0), ("daily_to__gt", models.F("daily_from")), ("daily_to__lte", 1440)
-                ),
-                name="price_rows_daily",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="pricerow",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("source", ""), _negated=True), name="price_rows_source"
-            ),
+            },
         ),
         migrations.RunSQL(TRIGGERS + LOADER + GRANTS, UNDO),
     ]

@@ -79,6 +79,38 @@ class Migration(migrations.Migration):
             ],
             options={
                 "db_table": "price_overrides",
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("discount_percent__isnull", False), ("prices__isnull", True)),
+                            models.Q(("discount_percent__isnull", True), ("prices__isnull", False)),
+                            _connector="OR",
+                        ),
+                        name="price_overrides_one_of_two",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("discount_percent__isnull", True),
+                            models.Q(("discount_percent__gte", 0), ("discount_percent__lte", 100)),
+                            _connector="OR",
+                        ),
+                        name="price_overrides_discount",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("effective_to__isnull", True),
+                            ("effective_to__gte", models.F("effective_from")),
+                            _connector="OR",
+                        ),
+                        name="price_overrides_period",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("provider", ""), _negated=True), models.Q(("model", ""), _negated=True)
+                        ),
+                        name="price_overrides_names",
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
@@ -122,6 +154,20 @@ class Migration(migrations.Migration):
             ],
             options={
                 "db_table": "price_proposals",
+                "indexes": [
+                    models.Index(fields=["state", "proposed_at", "id"], name="price_proposals_by_state")
+                ],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("state__in", ["proposed", "approved", "rejected"])),
+                        name="price_proposals_state",
+                    ),
+                    models.UniqueConstraint(
+                        condition=models.Q(("state", "proposed")),
+                        fields=("provider", "model", "variant", "unit", "tier_start", "effective_from"),
+                        name="price_proposals_open_once",
+                    ),
+                ],
             },
         ),
         migrations.AddField(
@@ -166,59 +212,6 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.AddConstraint(
-            model_name="priceoverride",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("discount_percent__isnull", False), ("prices__isnull", True)),
-                    models.Q(("discount_percent__isnull", True), ("prices__isnull", False)),
-                    _connector="OR",
-                ),
-                name="price_overrides_one_of_two",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="priceoverride",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("discount_percent__isnull", True),
-                    models.Q(("discount_percent__gte", 0), ("discount_percent__lte", 100)),
-                    _connector="OR",
-                ),
-                name="price_overrides_discount",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="priceoverride",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("effective_to__isnull", True),
-                    ("effective_to__gte", models.F("effective_from")),
-                    _connector="OR",
-                ),
-                name="price_overrides_period",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="priceoverride",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("provider", ""), _negated=True), models.Q(("model", ""), _negated=True)
-                ),
-                name="price_overrides_names",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="priceproposal",
-            index=models.Index(fields=["state", "proposed_at", "id"], name="price_proposals_by_state"),
-        ),
-        migrations.AddConstraint(
-            model_name="priceproposal",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("state__in", ["proposed", "approved", "rejected"])),
-                name="price_proposals_state",
-            ),
-        ),
-        migrations.AddConstraint(
             model_name="priceproposal",
             constraint=models.CheckConstraint(
                 condition=models.Q(
@@ -234,14 +227,6 @@ class Migration(migrations.Migration):
                     _connector="OR",
                 ),
                 name="price_proposals_decided",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="priceproposal",
-            constraint=models.UniqueConstraint(
-                condition=models.Q(("state", "proposed")),
-                fields=("provider", "model", "variant", "unit", "tier_start", "effective_from"),
-                name="price_proposals_open_once",
             ),
         ),
         migrations.RunSQL(FROZEN, UNDO),

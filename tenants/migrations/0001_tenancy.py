@@ -82,6 +82,14 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("external_id", ""), _negated=True),
+                        name="tenants_customer_external_id",
+                    )
+                ],
+            },
         ),
         migrations.CreateModel(
             name="User",
@@ -138,6 +146,14 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("email", django.db.models.functions.text.Lower("email"))),
+                        name="tenants_user_email_lower_case",
+                    )
+                ],
+            },
         ),
         migrations.CreateModel(
             name="Tenant",
@@ -228,6 +244,15 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "constraints": [
+                    models.UniqueConstraint(fields=("tenant", "slug"), name="tenants_project_slug_once"),
+                    models.CheckConstraint(
+                        condition=models.Q(("slug__regex", "^[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?$")),
+                        name="tenants_project_slug",
+                    ),
+                ],
+            },
         ),
         migrations.CreateModel(
             name="Member",
@@ -277,6 +302,15 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "constraints": [
+                    models.UniqueConstraint(fields=("tenant", "user"), name="tenants_member_one_per_user"),
+                    models.CheckConstraint(
+                        condition=models.Q(("role__in", ["owner", "admin", "billing", "viewer"])),
+                        name="tenants_member_role",
+                    ),
+                ],
+            },
         ),
         migrations.CreateModel(
             name="EndUser",
@@ -318,6 +352,17 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("tenant", "external_id"), name="tenants_enduser_external_id_once"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("external_id", ""), _negated=True),
+                        name="tenants_enduser_external_id",
+                    ),
+                ],
+            },
         ),
         migrations.AddField(
             model_name="customer",
@@ -359,6 +404,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "verbose_name_plural": "audit entries",
+                "indexes": [models.Index(fields=["tenant", "-at", "-id"], name="tenants_audit_newest_first")],
             },
         ),
         migrations.CreateModel(
@@ -433,59 +479,29 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
-        ),
-        migrations.AddConstraint(
-            model_name="user",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("email", django.db.models.functions.text.Lower("email"))),
-                name="tenants_user_email_lower_case",
-            ),
+            options={
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("scopes__contained_by", ["preflight", "settle", "read", "manage"]),
+                            ("scopes__len__gte", 1),
+                        ),
+                        name="tenants_apikey_scopes",
+                    )
+                ],
+            },
         ),
         migrations.AddConstraint(
             model_name="project",
             constraint=models.UniqueConstraint(fields=("tenant", "id"), name="tenants_project_tenant_id"),
         ),
         migrations.AddConstraint(
-            model_name="project",
-            constraint=models.UniqueConstraint(fields=("tenant", "slug"), name="tenants_project_slug_once"),
-        ),
-        migrations.AddConstraint(
-            model_name="project",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("slug__regex", "^[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?$")),
-                name="tenants_project_slug",
-            ),
-        ),
-        migrations.AddConstraint(
             model_name="member",
             constraint=models.UniqueConstraint(fields=("tenant", "id"), name="tenants_member_tenant_id"),
         ),
         migrations.AddConstraint(
-            model_name="member",
-            constraint=models.UniqueConstraint(fields=("tenant", "user"), name="tenants_member_one_per_user"),
-        ),
-        migrations.AddConstraint(
-            model_name="member",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("role__in", ["owner", "admin", "billing", "viewer"])),
-                name="tenants_member_role",
-            ),
-        ),
-        migrations.AddConstraint(
             model_name="enduser",
             constraint=models.UniqueConstraint(fields=("tenant", "id"), name="tenants_enduser_tenant_id"),
-        ),
-        migrations.AddConstraint(
-            model_name="enduser",
-            constraint=models.UniqueConstraint(
-                fields=("tenant", "external_id"), name="tenants_enduser_external_id_once"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="enduser",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("external_id", ""), _negated=True), name="tenants_enduser_external_id"
-            ),
         ),
         migrations.AddIndex(
             model_name="customer",
@@ -506,32 +522,12 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.AddConstraint(
-            model_name="customer",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("external_id", ""), _negated=True), name="tenants_customer_external_id"
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="auditentry",
-            index=models.Index(fields=["tenant", "-at", "-id"], name="tenants_audit_newest_first"),
-        ),
-        migrations.AddConstraint(
             model_name="auditentry",
             constraint=models.UniqueConstraint(fields=("tenant", "id"), name="tenants_auditentry_tenant_id"),
         ),
         migrations.AddConstraint(
             model_name="apikey",
             constraint=models.UniqueConstraint(fields=("tenant", "id"), name="tenants_apikey_tenant_id"),
-        ),
-        migrations.AddConstraint(
-            model_name="apikey",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("scopes__contained_by", ["preflight", "settle", "read", "manage"]),
-                    ("scopes__len__gte", 1),
-                ),
-                name="tenants_apikey_scopes",
-            ),
         ),
         migrations.RunSQL(COMPOSITE_KEYS, DROP_COMPOSITE_KEYS),
         migrations.RunSQL(APPEND_ONLY_AUDIT, DROP_APPEND_ONLY_AUDIT),
