@@ -52,8 +52,9 @@ lint: setup
 browser:
 	@tests/browser/chromium.sh
 
+# In the order of the tree: by the number of their tests, the longest classes (a whole noburn each) would come last.
 test: setup browser
-	@$(BIN)/pytest -n 2 --dist loadscope tests sdks/python/tests
+	@$(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder tests sdks/python/tests
 
 soak: setup
 	@$(BIN)/pytest -m soak tests
