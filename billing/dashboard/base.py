@@ -14,6 +14,7 @@ TABS: Final = (
     ("rate-cards", "Rate cards"),
     ("wallets", "Wallets"),
     ("stripe", "Stripe"),
+    ("presumed", "Presumed"),
     ("invoices", "Invoices"),
     ("reconciliation", "Reconciliation"),
     ("plan", "Your plan"),

@@ -10,10 +10,10 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from billing.models import Wallet
 from billing.queries.wallet_balances import with_balance
 from billing.services.customer_accounts import CHART_DAYS, Account, account, month_by_customer
-from budgets.dashboard.budget import told
 from budgets.dashboard.budget_forms import LimitForm
 from budgets.dashboard.charts import by_day
 from budgets.dashboard.decided import shown
+from budgets.dashboard.histories import history_of
 from budgets.dashboard.params import amount, query
 from budgets.domain.budget_rules import show_limit
 from budgets.domain.policy import EACH, Scope
@@ -28,16 +28,14 @@ from noburn.kit.money import to_usd
 from noburn.kit.problems import FieldError, Invalid, Missing
 from noburn.kit.rest.pages import cut, read_page
 from tenants.dashboard.page import ConfirmPage, TenantPage
-from tenants.domain.roles import READABLE, Topic
+from tenants.domain.roles import Topic
 from tenants.models import Customer
-from tenants.queries.audit import history
 from tenants.queries.customers import SEARCH_MAX, CustomerFilter, customer_of, customers
 from tenants.services.customers import resume_customer, suspend_customer
 
 ROWS: Final = 50
 BATCH: Final = 1_000
 MILLISECONDS: Final = 3_000
-HISTORY: Final = 10
 
 
 class Customers(TenantPage):
@@ -190,7 +188,7 @@ class CustomerPage(OfCustomer):
             "may_change_budgets": self.may_change_topic(Topic.BUDGETS),
             "refusals": None if found.refusals is None else shown(self.tenant_id, found.refusals),
             "wallet": self._wallet(found),
-            "history": self._history(customer),
+            "history": history_of(self, self.kwargs["cus_id"], since=customer.created_at),
         }
 
     def _wallet(self, found: Account) -> dict[str, Any] | None:
@@ -199,19 +197,6 @@ class CustomerPage(OfCustomer):
         wallet = with_balance(Wallet.objects.filter(pk=found.wallet.pk)).get()
         credit: int = getattr(wallet, "credit_nano")  # noqa: B009 (annotated by the query)
         return {"wallet": wallet, "balance_nano": credit - wallet.owed_nano}
-
-    def _history(self, customer: Customer) -> list[dict[str, Any]] | None:
-        assert self.access.role is not None
-        if Topic.AUDIT not in READABLE[self.access.role]:
-            return None
-        entries = history(
-            tenant_id=self.tenant_id,
-            object=self.kwargs["cus_id"],
-            since=customer.created_at,
-            before=None,
-            limit=HISTORY,
-        )
-        return told(self.tenant_id, entries)
 
 
 class CustomerLimit(OfCustomer):

@@ -18,6 +18,7 @@ from billing.dashboard.credit import Grant, VoidGrant
 from billing.dashboard.invoices import Invoices, OneInvoice
 from billing.dashboard.overview import Overview
 from billing.dashboard.plan import ChangePlan, Plan, PlanCheckout, PlanPortal
+from billing.dashboard.presumed import ApprovePresumed, PresumedApproved, PresumedWaiting
 from billing.dashboard.reconciliation import Reconciliations, ReissueMeasurement
 from billing.dashboard.stripe_account import ConnectStripe, DisconnectStripe, SetUpStripe, Stripe
 from billing.dashboard.stripe_links import LinkCustomer, UnlinkCustomer
@@ -32,6 +33,9 @@ from billing.dashboard.wallets import (
 
 urlpatterns: list[URLPattern] = [
     path("billing", Overview.as_view(), name="billing"),
+    path("billing/presumed", PresumedWaiting.as_view(), name="presumed"),
+    path("billing/presumed/approved", PresumedApproved.as_view(), name="presumed-approved"),
+    path("billing/presumed/approve", ApprovePresumed.as_view(), name="presumed-approve"),
     path("billing/cards", RateCards.as_view(), name="rate-cards"),
     path("billing/cards/new", NewCard.as_view(), name="rate-card-new"),
     path("billing/cards/assign", AssignCard.as_view(), name="rate-card-assign"),

@@ -51,6 +51,8 @@ class Presumed:
     customer: str = ""
     since: datetime | None = None
     until: datetime | None = None
+    after: tuple[datetime, UUID] | None = None
+    """Where a page of them goes on: when a hold was placed, and the hold."""
 
 
 def still_presumed(wanted: Presumed, *, limit: int) -> list[Row]:
@@ -69,6 +71,9 @@ def still_presumed(wanted: Presumed, *, limit: int) -> list[Row]:
         if value is not None:
             conditions.append(condition)
             values.append(value)
+    if wanted.after is not None:
+        conditions.append("(l.placed_at, l.hold_id) > (%s, %s)")
+        values += wanted.after
     return rows(
         f"""SELECT l.hold_id, l.placed_month, l.placed_at, l.customer, l.provider, l.model, l.cost_nano, l.requests
         FROM ledger_entries l

@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse
 
 from budgets.api.counters import read_subject
 from budgets.dashboard.budget_forms import BudgetForm
+from budgets.dashboard.histories import history_of
 from budgets.dashboard.params import query
 from budgets.domain.budget_rules import show_limit
 from budgets.domain.policy import Action, Scope, WindowKind
@@ -24,16 +25,13 @@ from noburn.kit import ids
 from noburn.kit.problems import Invalid, Missing
 from noburn.kit.rest.pages import cut, read_page
 from tenants.dashboard.page import ConfirmPage, TenantPage
-from tenants.domain.roles import READABLE, Topic
-from tenants.models import AuditEntry
-from tenants.queries.audit import history, people
+from tenants.domain.roles import Topic
 
 SHADOW_DAYS: Final = 7
 SHADOW_MAX: Final = 1_000
 SHADOW_MS: Final = 300
 SUBJECTS: Final = 25
 OVERRIDES: Final = 50
-HISTORY: Final = 20
 
 
 class OfBudget(TenantPage):
@@ -141,7 +139,7 @@ class BudgetPage(OfBudget):
             ],
             "shadow": self._shadow(budget),
             "refusals_url": self.url("decisions") + query({"budget": self.kwargs["bud_id"]}),
-            "history": self._history(budget),
+            "history": history_of(self, self.kwargs["bud_id"], since=budget.created_at),
         }
 
     def _page_of_subjects(self, budget: Budget) -> dict[str, Any]:
@@ -175,42 +173,6 @@ class BudgetPage(OfBudget):
         except TookTooLong:
             return {"days": SHADOW_DAYS, "calls": None}
         return {**found, "days": SHADOW_DAYS, "more": found["calls"] == SHADOW_MAX}
-
-    def _history(self, budget: Budget) -> list[dict[str, Any]] | None:
-        """What was done to it, by whom; None for those who may not read the audit log."""
-        assert self.access.role is not None
-        if Topic.AUDIT not in READABLE[self.access.role]:
-            return None
-        entries = history(
-            tenant_id=self.tenant_id,
-            object=self.kwargs["bud_id"],
-            since=budget.created_at,
-            before=None,
-            limit=HISTORY,
-        )
-        return told(self.tenant_id, entries)
-
-
-def told(tenant_id: UUID, entries: list[AuditEntry]) -> list[dict[str, Any]]:
-    """Returns entries of the audit log with what changed in each, and the addresses of the members who did it."""
-    members = {}
-    for entry in entries:
-        try:
-            members[entry.actor] = ids.decode(ids.MEMBER, entry.actor.removeprefix("user:"))
-        except ids.BadId:
-            continue
-    names = people(tenant_id=tenant_id, member_ids=list(set(members.values())))
-    made = []
-    for entry in entries:
-        before, after = entry.before or {}, entry.after or {}
-        changes = [
-            (name, before.get(name), after.get(name))
-            for name in dict.fromkeys([*before, *after])
-            if before.get(name) != after.get(name)
-        ]
-        who = names.get(members[entry.actor], entry.actor) if entry.actor in members else entry.actor
-        made.append({"at": entry.at, "who": who, "action": entry.action, "changes": changes})
-    return made
 
 
 class BudgetEdit(OfBudget):

@@ -8,7 +8,7 @@ from uuid import UUID
 from django.http import HttpRequest, HttpResponse
 
 from budgets.api.decisions import read_filter
-from budgets.dashboard.decided import shown
+from budgets.dashboard.decided import routed, shown
 from budgets.dashboard.params import filled, local, query
 from budgets.domain.refusal_words import SHORT
 from budgets.queries.bounded import Row, TookTooLong, limited
@@ -30,6 +30,7 @@ FILTERS: Final = (
     "run",
     "model",
     "budget",
+    "guard",
     "tag",
     "from",
     "to",
@@ -119,7 +120,12 @@ class Decision(TenantPage):
         row = decision(tenant_id=self.tenant_id, decision_id=wanted)
         if row is None:
             raise Missing(self.kwargs["dec_id"])
-        return {**super().get_context_data(**kwargs), "decision": shown(self.tenant_id, [row])[0]}
+        found = shown(self.tenant_id, [row])[0]
+        return {
+            **super().get_context_data(**kwargs),
+            "decision": found,
+            "routed": routed(self.tenant_id, found),
+        }
 
 
 def _cells(row: Row) -> list[Any]:

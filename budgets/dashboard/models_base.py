@@ -12,6 +12,7 @@ TABS: Final = (
     ("model-compare", "Compare"),
     ("price-overrides", "Negotiated"),
     ("models-unknown", "Unknown models"),
+    ("reratings", "Re-ratings"),
 )
 
 

@@ -23,6 +23,7 @@ SHORT: Final[Mapping[str, str]] = MappingProxyType(
         "velocity": "too fast",
         "customer_suspended": "customer suspended",
         "plan_limit": "noburn's plan used up",
+        "policy_blocked": "blocked by a policy",
     }
 )
 """Each reason in a word or two."""
@@ -39,6 +40,7 @@ _WHY: Final[Mapping[str, str]] = MappingProxyType(
         "velocity": "Spending rose much faster than it does as a rule.",
         "customer_suspended": "The customer is suspended; resume it to let its calls through.",
         "plan_limit": "The tenant's own plan at noburn is used up.",
+        "policy_blocked": "A rule of a policy says that such calls are not made.",
         "quota_exceeded": "The customer has used what its plan contains.",
         "budget_exceeded": "Nothing in flight makes room: raise the limit, grant an increase, or await the next window.",
     }

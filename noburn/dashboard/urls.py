@@ -12,6 +12,7 @@ PAGES = (
     "budgets.dashboard.start_urls",
     "alerts.dashboard.urls",
     "budgets.dashboard.urls",
+    "budgets.dashboard.rule_urls",
     "budgets.dashboard.model_urls",
     "billing.dashboard.urls",
     "billing.dashboard.customer_urls",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from tenants.models import AuditEntry, Member
+from tenants.models import AuditEntry
 
 Place = tuple[datetime, UUID]
 """Where a page ends: when it was done, and the entry."""
@@ -23,9 +23,3 @@ def history(
         at, entry = before
         rows = rows.filter(at__lte=at).exclude(at=at, pk__gte=entry)
     return list(rows.order_by("-at", "-pk")[:limit])
-
-
-def people(*, tenant_id: UUID, member_ids: list[UUID]) -> dict[UUID, str]:
-    """Returns the addresses of some members by their ids."""
-    rows = Member.objects.filter(tenant_id=tenant_id, pk__in=member_ids)
-    return dict(rows.values_list("pk", "user__email"))

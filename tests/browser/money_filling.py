@@ -13,8 +13,11 @@ from billing.services.rate_cards import NewVersion, append_version, assign_card,
 from billing.services.stripe_accounts import Connection, connect
 from billing.services.stripe_links import NewLink, link
 from billing.services.wallets import NewGrant, create_wallet, grant_credit
+from budgets.dashboard.policies import EXAMPLE
 from budgets.services.budgets import NewBudget, create_budget
+from budgets.services.guard_rules import NewGuard, create_guard
 from budgets.services.price_overrides import NewPriceOverride, create_price_override
+from budgets.services.routing import PolicyFields, create_policy, edit_policy
 from noburn.kit import ids
 from noburn.kit.clock import utc_now
 from tenants.models import Tenant
@@ -85,6 +88,7 @@ def fill(slug: str) -> dict[str, str]:
         override=NewPriceOverride(provider="anthropic", discount_percent="12.5", note="contract of 2026"),
         **who,
     )
+    made = _rules(who)
     hook = create_destination(
         destination=NewDestination(
             kind="webhook", target="https://hooks.example.com/noburn", description="on call"
@@ -181,4 +185,20 @@ def fill(slug: str) -> dict[str, str]:
         "delivery": ids.encode(ids.DELIVERY, delivery.pk),
         "invoice": ids.encode(ids.INVOICE, invoice.pk),
         "stuck": ids.encode(ids.MEASUREMENT, stuck.pk),
+        **made,
+    }
+
+
+def _rules(who: dict[str, Any]) -> dict[str, str]:
+    """Guards, and a policy of two versions."""
+    loops = NewGuard(kind="repeat", scope="customer", limits={"times": 10, "seconds": 60}, name="loops")
+    create_guard(guard=loops, **who)
+    limits = {"cost_nano": 1_000_000_000, "input_tokens": 40_000}
+    large = NewGuard(kind="call", scope="tenant", limits=limits, name="size of a call", mode="enforce")
+    guard = create_guard(guard=large, **who)
+    policy = create_policy(policy=PolicyFields(**EXAMPLE), **who)
+    edit_policy(policy_id=policy.pk, changes={"rules": EXAMPLE["rules"][:2]}, **{**who, "now": utc_now()})
+    return {
+        "guard": ids.encode(ids.GUARD, guard.pk),
+        "policy": ids.encode(ids.POLICY, policy.pk),
     }

@@ -30,6 +30,26 @@ PAGES = {
     "reconciliation": "billing/reconciliation",
     "reissue": "billing/measurements/{stuck}/reissue",
     "plan": "billing/plan",
+    "policies": "policies",
+    "policy": "policies/{policy}",
+    "policy-new": "policies/new?from=example",
+    "policy-json": "policies/{policy}/edit?as=json",
+    "policy-archive": "policies/{policy}/archive",
+    "guards": "guards",
+    "guard": "guards/{guard}",
+    "guard-kinds": "guards/new",
+    "guard-new": "guards/new?kind=velocity",
+    "runs": "runs",
+    "run": "runs/one?run=research-42",
+    "run-below": "runs/one?run=research-42/reader",
+    "run-stop": "runs/one/stop?run=research-42",
+    "reratings": "models/reratings",
+    "rerating-new": "models/reratings/new",
+    "rerating": "models/reratings/{rerating}",
+    "rerating-apply": "models/reratings/{rerating}/apply",
+    "presumed": "billing/presumed?customer=acme",
+    "presumed-approve": "billing/presumed/approve?customer=acme",
+    "presumed-approved": "billing/presumed/approved",
     "alerts": "alerts",
     "destinations": "alerts/destinations",
     "destination-new": "alerts/destinations/new",
@@ -46,6 +66,11 @@ EMPTY = (
     "billing/invoices",
     "alerts",
     "models/compare",
+    "policies",
+    "guards",
+    "runs",
+    "models/reratings",
+    "billing/presumed",
 )
 DOCS = {
     "docs": "/docs/",
@@ -116,6 +141,23 @@ class TestWithoutScripts:
             page.get_by_role("button", name="Give it").click()
             assert page.get_by_text("The credit is there.").is_visible()
             assert page.get_by_text("$7.50").count() >= 1
+
+    def test_a_policy_is_put_together_tried_and_saved(
+        self, browsing: Browsing, alice: Person, made: dict[str, str]
+    ) -> None:
+        with browsing.page(alice, scripts=False) as page:
+            page.goto(f"/t/{alice.tenant}/policies/new?from=example")
+            page.get_by_role("button", name="Move down rule 1").click()
+            page.get_by_role("button", name="Remove rule 3").click()
+            assert page.get_by_label("Name of the rule").first.input_value() == "long input"
+            page.get_by_label("Name of the rule").first.fill("")
+            page.get_by_role("button", name="Try it").click()
+            assert page.locator("[aria-invalid=true]").count() == 1
+            page.get_by_label("Name of the rule").first.fill("what is long")
+            page.get_by_role("button", name="Try it").click()
+            assert page.get_by_text("Calls looked at").is_visible()
+            page.get_by_role("button", name="Make the policy").first.click()
+            assert page.get_by_text("Version 1 is saved.").is_visible()
 
 
 class TestWithScripts:

@@ -115,8 +115,8 @@ class TestChart:
 
 class TestExport:
     def test_gives_no_formula_to_a_spreadsheet(self) -> None:
-        answer = exports.export("csv", name="x", columns=["a", "b"], rows=[["=1+1", 5], [None, "é"]])
-        assert answer.content.decode() == "a,b\r\n'=1+1,5\r\n,é\r\n"
+        answer = exports.export("csv", name="x", columns=["a", "b"], rows=[["=1+1", 5], ["-1+1", "-1.5"]])
+        assert answer.content.decode() == "a,b\r\n'=1+1,5\r\n'-1+1,-1.5\r\n"
         assert answer["Content-Disposition"] == 'attachment; filename="x.csv"'
 
     def test_says_when_there_were_more_rows(self) -> None:

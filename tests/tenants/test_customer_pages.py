@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from noburn.kit import ids
-from tenants.queries.audit import history, people
+from tenants.queries.actors import actor_names
+from tenants.queries.audit import history
 from tenants.queries.customers import CustomerFilter, customer_of, customers, names_of
 from tenants.services.customers import CustomerItem, resume_customer, save_customers, suspend_customer
 from tests.tenants.cast import ACTOR, NOW, Cast
@@ -95,7 +96,6 @@ class TestHistory:
         )
 
     def test_names_members_of_the_tenant_alone(self, cast: Cast) -> None:
-        assert people(tenant_id=cast.tenant.pk, member_ids=[cast.bob.pk]) == {
-            cast.bob.pk: cast.bob.user.email
-        }
-        assert people(tenant_id=cast.charlie.tenant.pk, member_ids=[cast.bob.pk]) == {}
+        bob = f"user:{ids.encode(ids.MEMBER, cast.bob.pk)}"
+        assert actor_names(tenant_id=cast.tenant.pk, actors=[bob, "noburn"]) == {bob: cast.bob.user.email}
+        assert actor_names(tenant_id=cast.charlie.tenant.pk, actors=[bob]) == {}

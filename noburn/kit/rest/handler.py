@@ -73,7 +73,7 @@ def _problem(error: Exception) -> Problem | None:
             # Word for word the same for what is another tenant's and what never was.
             return problem("not-found", NOTHING_HERE)
         case exceptions.ValidationError():
-            return invalid(list(_flat("", error.detail)))
+            return invalid(field_errors(error.detail))
         case exceptions.ParseError():
             return problem("invalid-request", f"The body cannot be read: {error.detail}")
         case exceptions.NotAuthenticated() | exceptions.AuthenticationFailed():
@@ -98,6 +98,11 @@ def invalid(errors: Sequence[FieldError]) -> Problem:
         detail = f"{len(errors)} fields are not valid; these are the first {ERRORS_MAX}."
         return problem("invalid-request", detail, errors[:ERRORS_MAX])
     return problem("invalid-request", "Some fields are not valid.", errors)
+
+
+def field_errors(detail: Any) -> list[FieldError]:
+    """Returns what a serializer found wrong, each by its path: `items[3].limit_usd`."""
+    return list(_flat("", detail))
 
 
 def _flat(path: str, detail: Any) -> Iterator[FieldError]:

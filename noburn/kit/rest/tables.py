@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from typing import Any, Final
 
 from rest_framework.renderers import BaseRenderer
@@ -29,6 +30,11 @@ class CsvRenderer(BaseRenderer):
         return text.getvalue().encode()
 
 
+_NUMBER: Final = re.compile(r"-[0-9]{1,20}(\.[0-9]{1,12})?")
+
+
 def plain(name: str | None) -> str | None:
-    """Returns a name as a cell of a table: a spreadsheet would take some for formulas."""
-    return f"'{name}" if name and name[0] in "=+-@\t\r" else name
+    """Returns a name as a cell of a table: a spreadsheet would take some for formulas, but no number for one."""
+    if name and name[0] in "=+-@\t\r" and not _NUMBER.fullmatch(name):
+        return f"'{name}"
+    return name
