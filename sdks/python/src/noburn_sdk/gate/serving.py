@@ -6,7 +6,8 @@ The usual gate asks from a thread, since its callers' loops come and go; a serve
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import time
+from collections.abc import Callable, Coroutine, Hashable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -17,16 +18,22 @@ import httpcore
 from noburn_sdk._answers import Reply
 from noburn_sdk._config import CONNECTIONS_MAX, logger
 from noburn_sdk._exchange import Lost
-from noburn_sdk._requests import Request
+from noburn_sdk._requests import Preflight, Request
 from noburn_sdk.async_client import AsyncNoburn
 from noburn_sdk.client import _headers
+from noburn_sdk.errors import UnavailableError
 from noburn_sdk.gate.background import Background
 from noburn_sdk.gate.connections import Connections
 from noburn_sdk.gate.endpoints import Asked
 from noburn_sdk.gate.gate import Asking, Gate
+from noburn_sdk.gate.turns import Turns
 
 LARGE_BYTES = 128 * 1024
 """A body of this size is counted in a thread."""
+ASKING_MAX = 128
+"""Callers that ask noburn at once. So many are answered within the time-out of one also where all of them are slow."""
+ASKING_OF_SUBJECT_MAX = 32
+"""Those of one subject among them."""
 KEEP_SECONDS = 5.0
 """How long an idle connection to noburn is kept: shorter than servers keep theirs."""
 
@@ -54,6 +61,12 @@ def _is_behind_proxy(url: str) -> bool:
     parts = urlsplit(url)
     named = getproxies()
     return (parts.scheme in named or "all" in named) and not proxy_bypass(parts.hostname or "")
+
+
+def _subject(question: Preflight) -> Hashable:
+    """Whom a call is for, as budgets can tell."""
+    tags = tuple(sorted(question.tags.items())) if question.tags else None
+    return question.customer, question.user, question.run, question.project, question.plan, tags
 
 
 class _DirectNoburn(AsyncNoburn):
@@ -108,6 +121,12 @@ class _DirectNoburn(AsyncNoburn):
 class ServingGate(Gate):
     """A `Gate` that belongs to one event loop. Close it by `aclose`, on that loop."""
 
+    def _begin(self) -> None:
+        super()._begin()
+        # Who waits for holds may keep its place for long; whoever does not is never behind one who does.
+        self._patient = Turns(ASKING_MAX, ASKING_OF_SUBJECT_MAX)
+        self._prompt = Turns(ASKING_MAX, ASKING_MAX)
+
     def _asker(self) -> Background:
         return Here()
 
@@ -120,6 +139,23 @@ class ServingGate(Gate):
             return Asking(self, asked)
         # Counting so much takes a while, in which everybody else's answers would stand still.
         return await asyncio.to_thread(Asking, self, asked)
+
+    async def _turn(self, asking: Asking) -> Callable[[], None]:
+        question = asking.question
+        if question is not None and question.wait_ms:
+            subject, began = _subject(question), time.monotonic()
+            found = self._patient.free(subject)
+            if found is None:
+                found = await self._patient.take(subject, self.settings.busy_timeout - question.waited)
+                # Others stood before it who wait for holds, and so did this one. When its time is over it asks all
+                # the same: what it is told then is true of that moment.
+                asking.waited(question.waited + time.monotonic() - began)
+            if found is not None:
+                return found
+        found = await self._prompt.take(None, self.settings.retry_timeout)
+        if found is None:
+            raise UnavailableError("too many callers of this process ask noburn at once")
+        return found
 
     async def aclose(self, timeout: float | None = None) -> bool:
         """Flushes and closes everything. False if settlements are left in the outbox."""
