@@ -1,6 +1,7 @@
 """A gate for a server: it has one event loop for all of its life, so noburn is asked on that very loop.
 
-The usual gate asks from a thread, since its callers' loops come and go; a server need not pay for that. Needs Python 3.11.
+The usual gate asks from a thread, since its callers' loops come and go; a server need not pay for that. Needs
+Python 3.11.
 """
 
 from __future__ import annotations
