@@ -51,19 +51,18 @@ class Running:
 
 
 @contextmanager
-def proxying(noburn_url: str, double: ProviderDouble) -> Iterator[Running]:
+def proxying(noburn_url: str, double: ProviderDouble, *, leases: bool = False) -> Iterator[Running]:
     """Starts a proxy as `make proxy` does, with the double as OpenAI."""
     port = free_port()
-    with tempfile.TemporaryDirectory() as outbox:
-        environment = {
-            **os.environ,
-            "NOBURN_PROXY_PORT": str(port),
-            "NOBURN_PROXY_OPENAI_URL": double.openai_url,
-            "NOBURN_BASE_URL": noburn_url,
-            "NOBURN_OUTBOX": outbox,
-        }
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "proxy.toml"
+        file.write_text(
+            f'listen.port = {port}\nnoburn.url = "{noburn_url}"\ngate.outbox = "{folder}/outbox"\n'
+            f"gate.leases = {str(leases).lower()}\n"
+            f'upstreams.openai = {{ base_url = "{double.openai_url}", provider = "openai", private = true }}\n'
+        )
         process = subprocess.Popen(
-            [sys.executable, "-m", "proxy"], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL
+            [sys.executable, "-m", "proxy", "--config", str(file)], cwd=ROOT, stdout=subprocess.DEVNULL
         )
         try:
             until = time.monotonic() + 60
@@ -105,8 +104,10 @@ def row(name: str, value: str, ratio: str = "") -> None:
     print(f"| {name} | {value} | {ratio} |", flush=True)
 
 
-def latencies(proxy: Running, double: ProviderDouble, base_url: str, key: str, count: int) -> None:
-    """One caller, one call after the other."""
+def latencies(
+    proxy: Running, leasing: Running, double: ProviderDouble, base_url: str, key: str, count: int
+) -> None:
+    """One caller, one call after the other; the same through a proxy with leases."""
     provider = {"authorization": "Bearer sk-bench", "content-type": "application/json"}
     said = {**provider, "x-noburn-key": key, "x-noburn-customer": "bench"}
     with noburn_sdk.Noburn(key, base_url) as noburn:
@@ -119,19 +120,21 @@ def latencies(proxy: Running, double: ProviderDouble, base_url: str, key: str, c
         for kind, body in (("a chat", BODY), ("a streamed chat", STREAMED)):
             direct = caller(double.port, "/v1/chat/completions", provider, body)
             through = caller(proxy.port, "/openai/v1/chat/completions", said, body)
-            bare, proxied, asked = by_turns([direct, through, ask], count)
+            leased = caller(leasing.port, "/openai/v1/chat/completions", said, body)
+            bare, proxied, drawn, asked = by_turns([direct, through, leased, ask], count)
             for share in (0.5, 0.99):
-                added = at(proxied, share) - at(bare, share)
+                added, less = (at(taken, share) - at(bare, share) for taken in (proxied, drawn))
                 row(
-                    f"{kind}, one caller, p{share * 100:g}: direct / through the proxy / a pre-flight alone",
-                    f"{at(bare, share):.2f} / {at(proxied, share):.2f} / {at(asked, share):.2f} ms",
-                    f"{added:.2f} ms added",
+                    f"{kind}, one caller, p{share * 100:g}: direct / through / with leases / a pre-flight alone",
+                    f"{at(bare, share):.2f} / {at(proxied, share):.2f} / {at(drawn, share):.2f} / "
+                    f"{at(asked, share):.2f} ms",
+                    f"{added:.2f} ms added, {less:.2f} with leases",
                 )
         for authorization in held:
             noburn.void(authorization)
 
 
-def throughput(proxy: Running, double: ProviderDouble, key: str, seconds: int) -> None:
+def throughput(proxy: Running, double: ProviderDouble, key: str, seconds: int, how: str) -> None:
     """As many calls as go through one process."""
     for connections in (16, 64, 256):
         bare = wrk(
@@ -156,7 +159,7 @@ def throughput(proxy: Running, double: ProviderDouble, key: str, seconds: int) -
             f"{bare.rate:,.0f}/s, p50 {bare.p50_ms:.1f}, p99 {bare.p99_ms:.1f} ms",
         )
         row(
-            f"{connections} callers, through one process",
+            f"{connections} callers, through one process{how}",
             f"{load.rate:,.0f}/s, p50 {load.p50_ms:.1f}, p99 {load.p99_ms:.1f} ms",
             f"{load.rate / bare.rate:.2f} of direct",
         )
@@ -179,9 +182,11 @@ def main() -> None:
     row("what", "measured", "")
     with System(workers=1) as system, ProviderDouble() as double:
         key = system.provision("bench", "customer:*:8000000:month")["api_key"]
-        with proxying(system.url, double) as proxy:
-            latencies(proxy, double, system.url, key, 200 if quick else chosen.count)
-            throughput(proxy, double, key, 3 if quick else 10)
+        with proxying(system.url, double) as proxy, proxying(system.url, double, leases=True) as leasing:
+            latencies(proxy, leasing, double, system.url, key, 200 if quick else chosen.count)
+            seconds = 3 if quick else 10
+            throughput(proxy, double, key, seconds, "")
+            throughput(leasing, double, key, seconds, ", with leases")
     print(f"load average {os.getloadavg()[0]:.1f}")
 
 

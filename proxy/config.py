@@ -113,11 +113,8 @@ def _gate(table: Table) -> dict[str, Any]:
         if value is not None:
             found[name] = value
     texts = ("mode", "on_unavailable", "allow_usd_max")
-    odd = [
-        name
-        for name, value in found.items()
-        if not isinstance(value, str if name in texts else (str | bool if name == "outbox" else int | float))
-    ]
+    others: dict[str, Any] = {"outbox": str | bool, "leases": bool, **dict.fromkeys(texts, str)}
+    odd = [name for name, value in found.items() if not isinstance(value, others.get(name, int | float))]
     for name in odd:
         table.wrong(name, "must be a text" if name in texts else "is of the wrong type")
     try:

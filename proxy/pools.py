@@ -10,9 +10,10 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
 import httpcore
+from noburn_sdk.gate.connections import Connections
+from noburn_sdk.gate.sockets import AsyncioBackend
 
 from proxy.config import Limits
-from proxy.sockets import AsyncioBackend
 from proxy.upstream_config import Upstream
 
 _CLOSED = tuple(
@@ -98,13 +99,15 @@ class Pools:
         }
         tls = ssl.create_default_context()
         self._pools = {
-            one.name: httpcore.AsyncConnectionPool(
-                ssl_context=tls,
-                max_connections=limits.connections_max,
-                max_keepalive_connections=limits.connections_kept,
-                keepalive_expiry=limits.keep_seconds,
-                retries=0,
-                network_backend=Checked(private=one.private),
+            one.name: Connections(
+                scheme=one.scheme,
+                host=one.host.strip("[]"),
+                port=one.port,
+                most=limits.connections_max,
+                kept=limits.connections_kept,
+                keep_seconds=limits.keep_seconds,
+                tls=tls,
+                backend=Checked(private=one.private),
             )
             for one in upstreams
         }
@@ -118,19 +121,10 @@ class Pools:
         content: bytes,
     ) -> httpcore.Response:
         """Sends a request and returns its answer once its head is here. Raises httpcore's errors."""
-        url = httpcore.URL(
-            scheme=upstream.scheme.encode(),
-            host=upstream.host.strip("[]").encode(),
-            port=upstream.port,
-            target=target,
-        )
         framed = [(b"host", upstream.authority.encode()), *headers, (b"accept-encoding", b"identity")]
         if content or method in ("POST", "PUT", "PATCH"):
             framed.append((b"content-length", str(len(content)).encode()))
-        request = httpcore.Request(
-            method, url, headers=framed, content=content, extensions={"timeout": self._seconds}
-        )
-        return await self._pools[upstream.name].handle_async_request(request)
+        return await self._pools[upstream.name].send(method, target, framed, content, self._seconds)
 
     async def aclose(self) -> None:
         """Closes every connection."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from decimal import Decimal
 from typing import Any
 
 from tests.sdk.plane import Customer
@@ -21,10 +22,8 @@ def booked(customer: Customer, count: int = 1) -> list[dict[str, Any]]:
         time.sleep(0.02)
 
 
-def resolved(customer: Customer, left: str) -> None:
-    """Waits until the customer's budget has so much left: holds that were freed leave no entry."""
-    from decimal import Decimal
-
+def resolved(customer: Customer, left: str | Decimal) -> None:
+    """Waits until the customer's budget has so much left: a hold is freed after its entry is written, or leaves none."""
     until = time.monotonic() + SECONDS
     while customer.remaining() != Decimal(left):
         assert time.monotonic() < until, customer.remaining()

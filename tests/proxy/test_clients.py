@@ -68,7 +68,7 @@ class TestClients:
         (entry,) = booked(acme)
         assert Decimal(entry["cost_usd"]) == cost(billed)
         assert (entry["kind"], entry["outcome"], entry["tags"]) == ("settled", "ok", {"feature": "test"})
-        assert Decimal(10) - acme.remaining() == cost(billed)
+        resolved(acme, 10 - cost(billed))
 
     def test_are_refused_once_before_anything_is_sent(
         self, proxy: Proxy, plane: Plane, double: ProviderDouble, kind: str, asynchronous: bool

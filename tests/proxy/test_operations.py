@@ -128,7 +128,7 @@ class TestCommandLine:
             'colour = "red"\n[listen]\nport = 0\n[noburn]\nkey = "nb_live_x"\n'
             '[upstreams.openai]\nbase_url = "http://api.openai.com/v1"\nfallbacks = ["none"]\n'
             '[[keys]]\nhash = "x"\nmay = ["provider"]\n[limits]\ncalls_max = "many"\n'
-            '[gate]\nmode = "off"\ntimeout = "x"\n'
+            '[gate]\nmode = "off"\ntimeout = "x"\nleases = 1\n'
         )
         done = command("check", "--config", str(file))
         assert done.returncode == 2
@@ -144,6 +144,7 @@ class TestCommandLine:
             "keys[0].hash",
             "keys[0].may",
             "limits.calls_max",
+            "gate.leases",
             "gate.mode",
             "gate.timeout",
         }

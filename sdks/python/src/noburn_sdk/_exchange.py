@@ -116,7 +116,8 @@ def decide(
     end after `busy_timeout`.
     """
     wished = patience.wait_ms if preflight.wait_ms is None else preflight.wait_ms
-    wait_ms = 0 if preflight.dry_run else min(wished, WAIT_MS_MAX, int(patience.busy_timeout * 1000))
+    left = max(0.0, patience.busy_timeout - preflight.waited)
+    wait_ms = 0 if preflight.dry_run else min(wished, WAIT_MS_MAX, int(left * 1000))
     request = preflight.to_request(wait_ms=wait_ms)
     started = around.clock()
     while True:
@@ -126,6 +127,6 @@ def decide(
         named = decision.retry_after_ms
         least = BUSY_PAUSE_SECONDS_DEFAULT if named is None else max(named / 1000, BUSY_PAUSE_SECONDS_MIN)
         pause = least * (1 + around.chance() / 2)
-        if around.clock() - started + pause + wait_ms / 1000 > patience.busy_timeout:
+        if around.clock() - started + pause + wait_ms / 1000 > left:
             return decision
         yield Pause(pause)

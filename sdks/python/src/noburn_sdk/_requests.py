@@ -120,6 +120,8 @@ class Preflight:
     steps: int | None = None
     models: Sequence[str] = ()
     idempotency_key: str | None = None
+    waited: float = 0.0
+    """Seconds for which it has waited on this side already. Not sent."""
 
     def __post_init__(self) -> None:
         errors: dict[str, str] = {}

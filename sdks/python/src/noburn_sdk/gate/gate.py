@@ -213,27 +213,43 @@ class Gate:
         try:
             if (drawn := asking.drawn()) is not None:
                 return asking.decided(drawn)
-            if asking.question is None or not asking.may_ask():
-                return asking.without()
-            while True:
-                steps = self.authority.decide(asking.question)
+            while asking.question is not None:
                 try:
-                    decision = await self._background.ask(partial(self._drive_async, steps), asking.abandoned)
+                    done = await self._turn(asking)
+                except UnavailableError as error:
+                    return asking.without(error)
+                if not asking.may_ask():
+                    done()
+                    break
+                work = partial(self._drive_async, self.authority.decide(asking.question), done)
+                try:
+                    decision = await self._background.ask(work, asking.abandoned)
                 except NoburnError as error:
                     return asking.undecided(error)
                 if not asking.counts_anew(decision):
                     return asking.decided(decision)
+            return asking.without()
         except NoburnError as error:
             asking.refused(error)
             raise
 
+    async def _turn(self, asking: Asking) -> Callable[[], None]:
+        """Waits until this call may ask; what it returns is called once it has asked. Raises UnavailableError."""
+        del asking
+        return lambda: None
+
     async def _bounded(self, asked: Asked) -> Asking:
         return Asking(self, asked)
 
-    async def _drive_async(self, steps: Generator[Step, Outcome, Allowed | Denied]) -> Allowed | Denied:
-        if self._async_client is None:
-            self._async_client = self._new_async_client(**self._options())
-        return await self._async_client._run(steps)
+    async def _drive_async(
+        self, steps: Generator[Step, Outcome, Allowed | Denied], done: Callable[[], None]
+    ) -> Allowed | Denied:
+        try:
+            if self._async_client is None:
+                self._async_client = self._new_async_client(**self._options())
+            return await self._async_client._run(steps)
+        finally:
+            done()
 
     def _told(self, resolution: Resolution, result: Settled) -> None:
         if self._telemetry is not None:
@@ -294,6 +310,7 @@ class Asking:
         self._span = gate._telemetry.begin(self.asked) if gate._telemetry is not None else None
         self.question: Preflight | None = None
         self._counted = 0
+        self._may_ask = False
         try:
             self.question = self._question()
         except NoburnError as error:
@@ -351,8 +368,16 @@ class Asking:
         return leases.draw(question) if leases is not None and question is not None else None
 
     def may_ask(self) -> bool:
-        """Whether the breaker lets this one ask."""
-        return self._gate.breaker.admits()
+        """Whether the breaker lets this one ask, which it is asked once."""
+        self._may_ask = self._may_ask or self._gate.breaker.admits()
+        return self._may_ask
+
+    def waited(self, seconds: float) -> None:
+        """Takes time that was spent here, waiting for the holds of others, from what is left for that."""
+        if self.question is not None:
+            most = max(0, int((self._settings.busy_timeout - seconds) * 1000))
+            wait_ms = min(self.question.wait_ms or 0, most)
+            self.question = replace(self.question, wait_ms=wait_ms, waited=seconds)
 
     def counts_anew(self, decision: Allowed | Denied) -> bool:
         """Whether to ask again: another model was chosen, by whose tokens the call is larger than what is held for it."""

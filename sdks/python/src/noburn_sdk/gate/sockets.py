@@ -1,4 +1,4 @@
-"""httpcore's network on asyncio's own streams. Its usual one, for any event loop, yields to the loop at every step."""
+"""httpcore's network on asyncio's own streams, without its usual yields to the loop at every step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class AsyncioStream(httpcore.AsyncNetworkStream):
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
 
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Returns what is there, at least a byte; nothing at the end."""
         try:
             async with asyncio.timeout(timeout):
@@ -26,7 +26,7 @@ class AsyncioStream(httpcore.AsyncNetworkStream):
         except OSError as error:
             raise httpcore.ReadError(str(error)) from error
 
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Writes, waiting while the other side does not take it."""
         if not buffer:
             return
@@ -47,7 +47,7 @@ class AsyncioStream(httpcore.AsyncNetworkStream):
         self,
         ssl_context: ssl.SSLContext,
         server_hostname: str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109
+        timeout: float | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """Begins TLS, with the name and not the address."""
         try:
@@ -81,7 +81,7 @@ class AsyncioBackend(httpcore.AsyncNetworkBackend):
         self,
         host: str,
         port: int,
-        timeout: float | None = None,  # noqa: ASYNC109
+        timeout: float | None = None,
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
