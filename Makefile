@@ -8,7 +8,7 @@ COMPILE := $(BIN)/uv pip compile -q --generate-hashes --python-version 3.11 --no
 ROOMS := manage.py noburn tenants alerts budgets billing demo proxy tests benchmarks sdks/python/src sdks/python/tests
 PATHS := $(foreach room,$(ROOMS),$(if $(shell find $(room) -name '*.py' -print -quit 2>/dev/null),$(room)))
 
-.PHONY: setup demo serve proxy browser test soak check lint bench requirements format openapi
+.PHONY: setup demo serve proxy browser screenshots test soak check lint bench requirements format openapi
 
 setup: $(STAMP)
 
@@ -51,6 +51,11 @@ lint: setup
 # The browser tests' Chromium: Debian's own.
 browser:
 	@tests/browser/chromium.sh
+
+# The pictures of docs/screenshots, anew: look at them before they are committed.
+screenshots: setup browser
+	@WRITE_SCREENSHOTS=1 $(BIN)/pytest -q tests/browser/test_story.py tests/browser/test_spending_pages.py \
+		tests/browser/test_money_pages.py
 
 # In the order of the tree: by the number of their tests, the longest classes (a whole noburn each) would come last.
 test: setup browser

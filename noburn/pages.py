@@ -10,6 +10,7 @@ from django.urls import reverse
 from noburn.kit.clock import utc_now
 from noburn.kit.ids import new_uuid
 from noburn.kit.problems import CONTENT_TYPE, problem, to_bytes
+from tenants.services.founding import signup_open
 
 _PROVISION = """.venv/bin/python manage.py provision --tenant acme \\
     --budget 'customer:*:10:month' --json"""
@@ -28,7 +29,7 @@ def home(request: HttpRequest) -> HttpResponse:
     context = {
         "provision": _PROVISION,
         "curl": _CURL.replace("BASE_URL", settings.BASE_URL),
-        "signup": settings.NOBURN_SIGNUP == "open",
+        "signup": signup_open(),
     }
     return render(request, "noburn/home.html", context)
 

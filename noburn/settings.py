@@ -12,7 +12,7 @@
 | NOBURN_ENCRYPTION_KEYS | keys of what is stored encrypted, separated by commas | made once in NOBURN_HOME |
 | EMAIL_URL, DEFAULT_FROM_EMAIL | how e-mail is sent, and from whom | printed by the worker, noburn@ the base URL's host |
 | EMAIL_VERIFICATION | `mandatory` or `none`: whether a new address is confirmed | mandatory with EMAIL_URL |
-| NOBURN_SIGNUP | `open` or `closed`: whether strangers may sign up and make tenants | open |
+| NOBURN_SIGNUP | `first`, `open` or `closed`: until when strangers may sign up and make tenants | first |
 | TRUSTED_PROXY_COUNT | how many proxies in front set X-Forwarded-For | 0 |
 | OIDC_ISSUER, OIDC_CLIENT_ID, OIDC_CLIENT_SECRET, OIDC_NAME | signing in by OpenID Connect | passwords alone |
 | METRICS_TOKEN | who has it may read /metrics | nobody may |
@@ -233,11 +233,8 @@ CACHES = {
         "OPTIONS": {"MAX_ENTRIES": 100_000},
     }
 }
-AUTHENTICATION_BACKENDS = [
-    "allauth.account.auth_backends.AuthenticationBackend",
-    # Operators sign in to the admin by it.
-    "django.contrib.auth.backends.ModelBackend",
-]
+# Operators, too: what else took a password would know of no second factor and count no attempts.
+AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
 LOGIN_URL = "/account/login/"
 LOGIN_REDIRECT_URL = "/enter"
 ACCOUNT_LOGOUT_REDIRECT_URL = "/"
@@ -258,9 +255,9 @@ ACCOUNT_EMAIL_VERIFICATION: str = env.str(
 )
 if ACCOUNT_EMAIL_VERIFICATION not in ("mandatory", "none"):
     raise ImproperlyConfigured("EMAIL_VERIFICATION is mandatory or none.")
-NOBURN_SIGNUP: str = env.str("NOBURN_SIGNUP", default="open")
-if NOBURN_SIGNUP not in ("open", "closed"):
-    raise ImproperlyConfigured("NOBURN_SIGNUP is open or closed.")
+NOBURN_SIGNUP: str = env.str("NOBURN_SIGNUP", default="first")
+if NOBURN_SIGNUP not in ("first", "open", "closed"):
+    raise ImproperlyConfigured("NOBURN_SIGNUP is first, open or closed.")
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 MFA_TOTP_ISSUER = "noburn"
 # An address that nobody confirmed may have a second factor where nobody is asked to confirm one.

@@ -12,6 +12,7 @@ from budgets.admin.metrics import metrics
 from noburn import pages
 from noburn.docs.views import index as docs_index
 from noburn.openapi.views import show_document
+from tenants.admin.signing_in import operators_sign_in
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", pages.home, name="home"),
@@ -30,7 +31,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("embed/balance", show_balance, name="embed-balance"),
     # What Stripe calls, and nobody else: no part of the management API.
     path("stripe/webhooks/<str:endpoint>", receive_webhook, name="stripe-webhook"),
-    # Before the admin, which answers every path below its own.
+    # Before the admin, which answers every path below its own, and would take passwords itself.
+    path("admin/login/", operators_sign_in),
     path("admin/money/", include("budgets.admin.urls")),
     path("admin/", admin.site.urls),
 ]

@@ -54,6 +54,8 @@ def _read_settings() -> None:
             "Unset DJANGO_SETTINGS_MODULE: the settings were read before the tests could name a home."
         )
     del os.environ["DJANGO_SETTINGS_MODULE"]
+    # A password costs a third of a second of CPU by intent, and tests set and try hundreds; none here is secret.
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 _read_settings()

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from django.db.models import Count, Prefetch, QuerySet
 from django.http import HttpRequest, HttpResponse
 
-from billing.dashboard.base import PERIODS, BillingPage, period_of
+from billing.dashboard.base import BillingPage
 from billing.dashboard.card_forms import CardForm, RenameForm, TermsForm, VersionForm, initial_of
 from billing.domain.rate_cards import Terms
 from billing.models import RateCard, RateCardAssignment, RateCardVersion
-from billing.queries.rate_cards import version_of
-from billing.services.previews import preview
+from billing.services.card_periods import PERIODS
 from billing.services.rate_cards import (
     NewVersion,
     RateCardNotFound,
@@ -23,12 +23,14 @@ from billing.services.rate_cards import (
     rename_rate_card,
     withdraw_version,
 )
+from billing.services.slow_figures import compared, would_kind
+from budgets.services.figures import figure
 from noburn.dashboard.exports import export
 from noburn.dashboard.paths import path_id
 from noburn.dashboard.tables import Column, table_of
 from noburn.kit import ids
 from noburn.kit.money import to_usd
-from noburn.kit.problems import Invalid
+from noburn.kit.problems import FieldError, Invalid
 from tenants.dashboard.page import ConfirmPage
 from tenants.domain.roles import Topic
 
@@ -38,7 +40,7 @@ COLUMNS = (
     Column("says", "Says now"),
     Column("assigned", "Holds for"),
 )
-PREVIEW_ROWS = 50
+PREVIEW_NANO = ("cost_nano", "charged_nano", "would_be_nano", "difference_nano")
 PREVIEW_COLUMNS = ("customer", "cost_usd", "charged_usd", "would_be_usd", "difference_usd")
 
 
@@ -152,33 +154,16 @@ class _Form(BillingPage):
     def previewed(self, form: TermsForm, terms: Terms) -> HttpResponse:
         """The form as it is, with what it would have charged."""
         try:
-            found = compared(self, terms, self.request.POST.get("period", ""))
+            found = compared(self.tenant, terms, self.request.POST.get("period", ""), self.now)
         except Invalid as invalid:
             return self.show(form=form, preview_problem=invalid.errors[0].message)
-        return self.show(form=form, **found)
+        return self.show(form=form, **previewed(found))
 
 
-def compared(page: BillingPage, terms: Terms, period: str) -> dict[str, Any]:
-    """What terms would have charged in a period, beside the cards that held. Raises InvalidPeriod."""
-    starts_at, until = period_of(period, page.now)
-    found = preview(
-        tenant_id=page.tenant_id,
-        terms=terms,
-        starts_at=starts_at,
-        until=until,
-        final=period != "this-month",
-        customers=None,
-        after="",
-        limit=PREVIEW_ROWS,
-        now=page.now,
-    )
-    return {
-        "preview": found,
-        "preview_starts_at": starts_at,
-        "preview_until": until,
-        "preview_difference": found.proposed.revenue_nano - found.held.revenue_nano,
-        "preview_rows": [(one, one.proposed.total_nano - one.held.total_nano) for one in found.items],
-    }
+def previewed(found: dict[str, Any]) -> dict[str, Any]:
+    """What templates need of a preview."""
+    times = {name: datetime.fromisoformat(found[name]) for name in ("starts_at", "until")}
+    return {"preview": {**found, **times}}
 
 
 class NewCard(_Form):
@@ -284,6 +269,7 @@ class CardPreview(BillingPage):
     tab = "rate-cards"
     title = "What it would have charged"
     template_name = "billing/card_preview.html"
+    partials = {"preview": "billing/_would_have.html"}
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """The page, or its rows as a file."""
@@ -302,27 +288,30 @@ class CardPreview(BillingPage):
         }
         if newest is None:
             return self.show(**context, preview_problem="The card has no version that stands.")
-        try:
-            found = compared(self, version_of(newest).terms, period)
-        except Invalid as invalid:
-            return self.show(**context, preview_problem=invalid.errors[0].message)
+        if period not in dict(PERIODS):
+            raise Invalid([FieldError("period", f"must be one of {', '.join(dict(PERIODS))}")])
+        found = figure(tenant=self.tenant, kind=would_kind(newest, period), now=self.now)
         if form := request.GET.get("format"):
+            if found.body is None or found.body["problem"]:
+                raise Invalid([FieldError("period", "is still being added up: ask again in a moment")])
             return export(
                 form,
                 name=f"{self.tenant.slug}-preview",
                 columns=PREVIEW_COLUMNS,
                 rows=[
                     [
-                        one.customer,
-                        to_usd(one.held.cost_nano),
-                        to_usd(one.held.total_nano),
-                        to_usd(one.proposed.total_nano),
-                        to_usd(difference),
+                        row["customer"],
+                        *(to_usd(row[name]) for name in PREVIEW_NANO),
                     ]
-                    for one, difference in found["preview_rows"]
+                    for row in found.body["rows"]
                 ],
             )
-        return self.show(**context, **found)
+        context |= {"pending": found.pending, "as_of": found.as_of}
+        if found.body is None:
+            return self.show(**context)
+        if problem := found.body["problem"]:
+            return self.show(**context, preview_problem=problem)
+        return self.show(**context, **previewed(found.body))
 
 
 class AppendVersion(_Form):

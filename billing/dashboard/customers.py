@@ -196,7 +196,11 @@ class CustomerPage(OfCustomer):
             return None
         wallet = with_balance(Wallet.objects.filter(pk=found.wallet.pk)).get()
         credit: int = getattr(wallet, "credit_nano")  # noqa: B009 (annotated by the query)
-        return {"wallet": wallet, "balance_nano": credit - wallet.owed_nano}
+        return {
+            "wallet": wallet,
+            "wire": ids.encode(ids.WALLET, wallet.pk),
+            "balance_nano": credit - wallet.owed_nano,
+        }
 
 
 class CustomerLimit(OfCustomer):

@@ -6,11 +6,11 @@ from typing import Any
 
 from django.db.models import Count, Q
 
-from billing.dashboard.base import BillingPage, period_of
-from billing.domain.card_timelines import start_of_hour
+from billing.dashboard.base import BillingPage
 from billing.models import AccountState, RateCard, RateCardAssignment, Reconciliation, StripeAccount, Wallet
-from billing.services.revenue import revenue
-from noburn.kit.problems import Invalid
+from billing.services.card_periods import period_of
+from billing.services.slow_figures import EARNED
+from budgets.services.figures import figure
 
 
 class Overview(BillingPage):
@@ -19,21 +19,19 @@ class Overview(BillingPage):
     tab = "billing"
     title = "Billing"
     template_name = "billing/overview.html"
+    partials = {"earned": "billing/_earned.html"}
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         """What is there, and what use has earned since the month began."""
         mine = {"tenant_id": self.tenant_id}
         account = StripeAccount.objects.filter(**mine).exclude(state=AccountState.DISCONNECTED).first()
         wallets = Wallet.objects.filter(**mine, closed_at=None)
-        starts_at, until = period_of("this-month", self.now)
-        earned, slow = None, ""
-        if until <= start_of_hour(self.now):
-            try:
-                earned = revenue(
-                    tenant_id=self.tenant_id, starts_at=starts_at, until=until, limit=1, now=self.now
-                )
-            except Invalid as invalid:
-                slow = invalid.errors[0].message
+        starts_at, _ = period_of("this-month", self.now)
+        earned = figure(tenant=self.tenant, kind=EARNED, now=self.now)
+        body = earned.body if earned.body and earned.body["since"] == starts_at.isoformat() else None
+        shown = {"earned": body, "earned_as_of": earned.as_of, "pending": earned.pending}
+        if self.get_template_names() != [self.template_name]:
+            return {**super().get_context_data(**kwargs), **shown, "starts_at": starts_at}
         return {
             **super().get_context_data(**kwargs),
             "cards": RateCard.objects.filter(**mine).count(),
@@ -43,7 +41,6 @@ class Overview(BillingPage):
             "account": account,
             "wallets": wallets.aggregate(count=Count("pk"), owing=Count("pk", filter=Q(owed_nano__gt=0))),
             "differing": Reconciliation.objects.filter(**mine, agrees=False).count(),
-            "earned": earned,
-            "slow": slow,
+            **shown,
             "starts_at": starts_at,
         }

@@ -46,14 +46,21 @@ def _sort_in_memory() -> None:
 
 @contextmanager
 def bounded(milliseconds: int) -> Iterator[None]:
-    """Limits what is read in time, also in a transaction of the caller's, which is lost then. Raises TookTooLong."""
+    """Limits what is read in time, also in a transaction of the caller's, which is lost then. Raises TookTooLong.
+
+    A caller that has less time keeps its own limit.
+    """
     if not connection.in_atomic_block:
         with limited(milliseconds=milliseconds):
             _sort_in_memory()
             yield
         return
     with connection.cursor() as cursor:
-        cursor.execute(f"SET LOCAL statement_timeout = {int(milliseconds)}")
+        cursor.execute("SELECT setting::bigint FROM pg_settings WHERE name = 'statement_timeout'")
+        (before,) = cursor.fetchone()
+        # 0: none.
+        milliseconds = min(int(milliseconds), before) if before else int(milliseconds)
+        cursor.execute(f"SET LOCAL statement_timeout = {milliseconds}")
     try:
         yield
     except OperationalError as error:
@@ -61,7 +68,7 @@ def bounded(milliseconds: int) -> Iterator[None]:
             raise TookTooLong(f"no answer in {milliseconds} ms") from error
         raise
     with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL statement_timeout = DEFAULT")
+        cursor.execute(f"SET LOCAL statement_timeout = {before}")
 
 
 def used(*, tenant_id: UUID, customers: Sequence[str], spans: Sequence[Span]) -> Used:

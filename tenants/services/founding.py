@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 
 from noburn.kit.problems import FieldError
 from tenants.models import Member, Role, Tenant, User
@@ -20,9 +20,19 @@ OWNED_MAX: Final = 20
 _OTHER = re.compile(r"[^a-z0-9]+")
 
 
+_FIRST_LOCK: Final = "noburn.first-tenant"
+
+
+def signup_open() -> bool:
+    """Whether strangers may sign up and found a tenant: where it is open to all, or while there is no tenant yet."""
+    if settings.NOBURN_SIGNUP == "first":
+        return not Tenant.objects.exists()
+    return bool(settings.NOBURN_SIGNUP == "open")
+
+
 def may_found(*, user: User) -> bool:
     """Whether a person may found a tenant: everybody where strangers may sign up, else operators."""
-    return bool(settings.NOBURN_SIGNUP == "open") or user.is_staff
+    return user.is_staff or signup_open()
 
 
 def found_tenant(*, user: User, name: str, slug: str, time_zone: str, now: datetime) -> CreatedTenant:
@@ -30,9 +40,15 @@ def found_tenant(*, user: User, name: str, slug: str, time_zone: str, now: datet
 
     Raises InvalidTenant with every error.
     """
-    if not may_found(user=user):
-        raise InvalidTenant([FieldError("name", "cannot be taken: this installation makes no new tenants")])
     with transaction.atomic():
+        if settings.NOBURN_SIGNUP == "first":
+            # Of two strangers at once one founds the first tenant, and the other sees it.
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [_FIRST_LOCK])
+        if not may_found(user=user):
+            raise InvalidTenant(
+                [FieldError("name", "cannot be taken: this installation makes no new tenants")]
+            )
         # One person's requests one after the other, so that the count holds.
         User.objects.select_for_update(no_key=True).get(pk=user.pk)
         if Member.objects.filter(user=user, role=Role.OWNER).count() >= OWNED_MAX:

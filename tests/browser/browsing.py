@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright
+from axe_playwright_python.base import AXE_SCRIPT
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Playwright
 
 from tests.api.serving import Serving
 
@@ -26,6 +26,8 @@ WAIT_MS = 60_000
 SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
 SCHEMES = ("light", "dark")
 LOOKS = tuple((size, scheme) for size in SIZES for scheme in SCHEMES)
+TWO_LOOKS = (("desktop", "light"), ("phone", "dark"))
+"""Each size and each scheme once; the other two are looked at by `make soak`."""
 
 
 def chromium_path() -> str:
@@ -106,9 +108,14 @@ def _complaint(message: ConsoleMessage) -> list[str]:
     return [f"{message.text} at {message.location.get('url', '')}"]
 
 
-def violations(page: Page) -> list[str]:
-    """What axe-core finds serious or worse on the page, a line for each."""
-    found: dict[str, Any] = Axe().run(page).response
+def violations(page: Page, *, rules: tuple[str, ...] = ()) -> list[str]:
+    """What axe-core finds serious or worse on the page, a line for each; by all rules, or by some."""
+    if not page.evaluate("typeof axe === 'object'"):
+        page.evaluate(AXE_SCRIPT)
+    options: dict[str, Any] = {"resultTypes": ["violations"]}
+    if rules:
+        options["runOnly"] = {"type": "rule", "values": list(rules)}
+    found: dict[str, Any] = page.evaluate("options => axe.run(options)", options)
     return [
         f"{each['id']}: {each['help']}: {node['html'][:200]}"
         for each in found["violations"]
@@ -123,12 +130,55 @@ def scrolls_sideways(page: Page) -> bool:
     return wide
 
 
+OF_LOOKS = ("color-contrast", "scrollable-region-focusable", "target-size", "meta-viewport")
+"""Rules of axe-core whose answer depends on the colours or the width; the others read the markup, which is the same."""
+
+
+def take_look(page: Page, look: tuple[str, str]) -> None:
+    """Turns the page as it stands into another look: nothing is loaded anew."""
+    size, scheme = look
+    width, height = SIZES[size]
+    page.set_viewport_size({"width": width, "height": height})
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light", reduced_motion="reduce")
+
+
+def unsound(page: Page, *, looks: Sequence[tuple[str, str]] = TWO_LOOKS) -> list[str]:
+    """What is wrong with the page: by every rule in the first look, by those of looks in the others; and its width."""
+    found = []
+    for at, look in enumerate(looks):
+        take_look(page, look)
+        found += [f"{look}: {each}" for each in violations(page, rules=OF_LOOKS if at else ())]
+        if scrolls_sideways(page):
+            found.append(f"{look}: scrolls sideways")
+    take_look(page, looks[0])
+    return found
+
+
+def unsound_pages(page: Page, addresses: Mapping[str, str], *, looks: Sequence[tuple[str, str]]) -> list[str]:
+    """What is wrong with each of these pages, by their names."""
+    found = []
+    for name, address in addresses.items():
+        page.goto(address)
+        found += [f"{name}: {each}" for each in unsound(page, looks=looks)]
+    return found
+
+
 def screenshot(page: Page, name: str) -> None:
-    """Takes a picture for docs/screenshots when WRITE_SCREENSHOTS=1; in any case one is taken, so that it can be."""
-    picture = page.screenshot(animations="disabled")
-    if WRITE_SCREENSHOTS:
-        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        (SCREENSHOTS / f"{name}.png").write_bytes(picture)
+    """Writes a picture of the window to docs/screenshots."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png", animations="disabled")
+
+
+def pictures(page: Page, name: str, *, of: Locator | None = None) -> None:
+    """Pictures of the page as it stands, or of where something is on it, in all four looks, when they are wanted."""
+    if not WRITE_SCREENSHOTS:
+        return
+    for look in LOOKS:
+        take_look(page, look)
+        if of is not None:
+            of.evaluate("element => element.scrollIntoView({block: 'center'})")
+        screenshot(page, f"{name}-{look[0]}-{look[1]}")
+    take_look(page, LOOKS[0])
 
 
 _MAKE_PERSON = """

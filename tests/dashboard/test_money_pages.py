@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pytest
 
@@ -220,6 +221,59 @@ class TestBilling:
         assert "They have to be given anew" in text(alice.get("billing/stripe/disconnect"))
         alice.post("billing/stripe/disconnect")
         assert "Stripe is not connected" in text(alice.get("billing/stripe"))
+
+
+class TestSlowFigures:
+    """What takes too long for a page is shown as soon as a worker has added it up."""
+
+    @pytest.mark.parametrize("path", ["billing", "billing/cards/{rcd}/preview"])
+    def test_come_later(self, alice: At, path: str) -> None:
+        from budgets.queries.bounded import TookTooLong
+        from budgets.services import figures
+
+        name = f"slow {path[:14]}"
+        rcd = alice.last(alice.post("billing/cards/new", name=name, markup_percent="10"))
+        address = path.format(rcd=rcd)
+        with (
+            patch("billing.services.slow_figures.revenue", side_effect=TookTooLong),
+            patch("billing.services.slow_figures.preview", side_effect=TookTooLong),
+        ):
+            page = text(alice.get(address))
+        assert "eing added up" in page
+        assert 'hx-trigger="every 3s"' in page
+        figures.add_up(now=lambda: datetime.now(UTC))
+        page = text(alice.get(address))
+        assert "eing added up" not in page
+        # In the first hour of a month nothing of it is over.
+        assert "Model cost" in page or path == "billing"
+
+    def test_of_a_preview_are_a_file_when_they_are_there(self, alice: At) -> None:
+        from budgets.queries.bounded import TookTooLong
+
+        rcd = alice.last(alice.post("billing/cards/new", name="as a file", markup_percent="10"))
+        url = f"/t/{alice.slug}/billing/cards/{rcd}/preview"
+        with patch("billing.services.slow_figures.preview", side_effect=TookTooLong):
+            answer = alice.browser.get(url, {"format": "csv"})
+        assert answer.status_code == 400
+        assert "being added up" in text(answer)
+        other = alice.browser.get(url, {"format": "csv", "period": "this-month"})
+        assert other["Content-Type"].startswith("text/csv")
+        assert alice.browser.get(url, {"period": "a-year"}).status_code == 400
+
+    def test_take_no_longer_than_who_asks_has(self, real_database: None) -> None:
+        from billing.queries.uses import bounded
+        from budgets.queries.bounded import TookTooLong, limited, rows
+
+        def pause(milliseconds: int) -> None:
+            with limited(milliseconds=milliseconds), bounded(60_000):
+                rows("SELECT count(*) FROM generate_series(1, 200000000)")
+
+        with pytest.raises(TookTooLong):
+            pause(20)
+        with limited(milliseconds=30_000):
+            with bounded(10_000):
+                assert rows("SHOW statement_timeout")[0]["statement_timeout"] == "10s"
+            assert rows("SHOW statement_timeout")[0]["statement_timeout"] == "30s"
 
 
 class TestAlerts:

@@ -247,8 +247,8 @@ class TestUsers:
         call_command("createsuperuser", interactive=False, email=email, verbosity=0)
         client = Client()
         answer = client.post(
-            reverse("admin:login"),
-            {"username": email.lower(), "password": "a long password", "next": reverse("admin:index")},
+            f"/account/login/?next={reverse('admin:index')}",
+            {"login": email.lower(), "password": "a long password"},
         )
         assert (answer.status_code, answer["Location"]) == (302, reverse("admin:index"))
         assert client.get(reverse("admin:index")).status_code == 200

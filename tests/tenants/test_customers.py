@@ -4,13 +4,17 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection, transaction
 
 from tenants.models import AuditEntry, Customer, Tenant
+from tenants.queries.customers import CustomerFilter, customers, named_like
 from tenants.services.customers import (
+    CustomerItem,
     CustomerNotFound,
     InvalidCustomer,
     ensure_customer,
     resume_customer,
+    save_customers,
     suspend_customer,
 )
 from tests.tenants.cast import ACTOR, NOW, Cast
@@ -76,3 +80,22 @@ class TestSuspendCustomer:
             suspend_customer(
                 tenant_id=cast.charlie.tenant.pk, external_id="acme", actor="user:charlie", now=NOW
             )
+
+
+class TestSearch:
+    def test_finds_any_part_of_ids_and_names_by_its_index(self, cast: Cast) -> None:
+        save_customers(
+            tenant_id=cast.tenant.pk,
+            items=[CustomerItem(external_id="cus-000123", name="Müller & Söhne")],
+            actor=ACTOR,
+            now=NOW,
+        )
+        for search, found in (("000123", True), ("üLLER", True), ("& s", True), ("%", False), ("_0", False)):
+            wanted = CustomerFilter(tenant_id=cast.tenant.pk, search=search)
+            names = [row.external_id for row in customers(wanted=wanted, after="", limit=10)]
+            assert ("cus-000123" in names) is found, search
+        with transaction.atomic(), connection.cursor() as cursor:
+            # A table as small as this would be read whole.
+            cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_indexscan = off")
+            plan = Customer.objects.filter(named_like("000123")).explain()
+        assert plan.count("tenants_customer_search") == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from itertools import count
+from threading import Barrier, Thread
 from typing import Any
 from unittest.mock import patch
 
@@ -17,10 +18,14 @@ from allauth.mfa.totp.internal.auth import (
     yield_hotp_counters_from_time,
 )
 from django.core.mail import EmailMessage
+from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
+from noburn.kit.clock import utc_now
 from tenants.models import Member, Role, Tenant, User
+from tenants.services.founding import found_tenant
+from tenants.services.tenants import InvalidTenant
 from tests.support.operators import signed_in
 from tests.tenants.cast import Cast, make_tenant, unique
 
@@ -43,6 +48,12 @@ def person(password: str | None = PASSWORD) -> User:
 
 def signs_in(client: Client, user: User, password: str = PASSWORD) -> Any:
     return client.post(LOGIN, {"login": user.email, "password": password})
+
+
+@pytest.fixture(autouse=True)
+def _open_to_strangers(settings: Any) -> None:
+    """These tests share a database with tenants of others, after whose first it would be closed."""
+    settings.NOBURN_SIGNUP = "open"
 
 
 class TestSigningUp:
@@ -88,6 +99,53 @@ class TestSigningUp:
         assert b"closed" in answer.content.lower()
         assert not User.objects.filter(email=email).exists()
 
+    def test_is_open_until_there_is_a_tenant(self, settings: Any) -> None:
+        settings.NOBURN_SIGNUP = "first"
+        # The tenants of this database are others'; of none there must be this much to see.
+        with patch("tenants.services.founding.Tenant.objects.exists", return_value=False):
+            first = browser()
+            page = first.post(SIGNUP, {"email": f"{unique('first')}@example.com", "password1": PASSWORD})
+            assert page.status_code == 302
+            assert b"Sign up" in browser().get("/").content
+            made = first.post("/tenants/new", {"name": unique("First"), "time_zone": "UTC"})
+            assert made.status_code == 302
+        email = f"{unique('second')}@example.com"
+        assert b"closed" in browser().post(SIGNUP, {"email": email, "password1": PASSWORD}).content.lower()
+        assert not User.objects.filter(email=email).exists()
+        assert b"Sign up" not in browser().get("/").content
+        # Who signed up in time, but was not the first to found, founds nothing.
+        late = first.post("/tenants/new", {"name": unique("Late"), "time_zone": "UTC"})
+        assert late.status_code == 400
+
+    def test_lets_one_of_two_found_the_first_tenant(self, settings: Any) -> None:
+        """The second waits for the first's commit, and sees the tenant."""
+        settings.NOBURN_SIGNUP = "first"
+        there: list[bool] = []
+        with (
+            patch("tenants.services.founding.Tenant.objects.exists", side_effect=lambda: bool(there)),
+            patch("tenants.services.founding.create_tenant") as create,
+        ):
+            decided, both = [], Barrier(2)
+            create.side_effect = lambda **_: there.append(True)
+
+            def founds() -> None:
+                user = person()
+                both.wait(timeout=60)
+                try:
+                    found_tenant(user=user, name="One", slug="one", time_zone="UTC", now=utc_now())
+                    decided.append("founded")
+                except InvalidTenant:
+                    decided.append("refused")
+                finally:
+                    connection.close()
+
+            threads = [Thread(target=founds) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert sorted(decided) == ["founded", "refused"]
+
 
 class TestSigningIn:
     def test_answers_a_wrong_password_and_an_unknown_address_alike(self) -> None:
@@ -110,8 +168,6 @@ class TestSigningIn:
         assert "Too many failed" in str(answer.context["form"].non_field_errors())
 
     def test_is_counted_in_the_database_for_all_processes(self) -> None:
-        from django.db import connection
-
         user = person()
         signs_in(browser(), user, "wrong")
         with connection.cursor() as cursor:
@@ -143,6 +199,69 @@ class TestSigningIn:
         here.post("/account/sessions/")
         assert there.get("/tenants")["Location"].startswith(LOGIN)
         assert here.get("/tenants").status_code == 200
+
+
+class TestOperators:
+    ADMIN = "/admin/"
+
+    def operator(self) -> User:
+        return User.objects.create_superuser(f"{unique('op')}@example.com", PASSWORD)
+
+    def test_sign_in_where_everybody_does(self) -> None:
+        client, user = browser(), self.operator()
+        answer = client.get(self.ADMIN, follow=True)
+        assert answer.redirect_chain[-1][0] == f"{LOGIN}?next=/admin/"
+        answer = client.post(f"{LOGIN}?next=/admin/", {"login": user.email, "password": PASSWORD})
+        assert answer["Location"] == self.ADMIN
+        assert client.get(self.ADMIN).status_code == 200
+
+    def test_give_no_password_to_the_admin_itself(self) -> None:
+        client, user = browser(), self.operator()
+        answer = client.post(
+            reverse("admin:login"), {"username": user.email, "password": PASSWORD, "next": self.ADMIN}
+        )
+        assert answer["Location"].startswith(LOGIN)
+        assert client.get(self.ADMIN).status_code == 302
+
+    def test_are_asked_for_their_second_factor(self) -> None:
+        client, user = browser(), self.operator()
+        TOTP.activate(user, generate_totp_secret())
+        codes = RecoveryCodes.activate(user).get_unused_codes()
+        answer = client.post(f"{LOGIN}?next=/admin/", {"login": user.email, "password": PASSWORD})
+        assert answer["Location"].startswith(reverse("mfa_authenticate"))
+        assert client.get(self.ADMIN).status_code == 302
+        answer = client.post(answer["Location"], {"code": codes[0]})
+        assert answer["Location"] == self.ADMIN
+        assert client.get(self.ADMIN).status_code == 200
+
+    def test_are_refused_after_five_wrong_passwords(self) -> None:
+        user = self.operator()
+        for _ in range(5):
+            browser().post(f"{LOGIN}?next=/admin/", {"login": user.email, "password": "wrong"})
+        client = browser()
+        client.post(f"{LOGIN}?next=/admin/", {"login": user.email, "password": PASSWORD})
+        assert client.get(self.ADMIN).status_code == 302
+
+    def test_need_not_confirm_an_address_that_was_given_at_the_machine(
+        self, settings: Any, mailoutbox: list[EmailMessage]
+    ) -> None:
+        settings.ACCOUNT_EMAIL_VERIFICATION = "mandatory"
+        client, user = browser(), self.operator()
+        assert signs_in(client, user)["Location"] == "/enter"
+        assert client.get(self.ADMIN).status_code == 200
+        stranger, email = browser(), f"{unique('new')}@example.com"
+        stranger.post(SIGNUP, {"email": email, "password1": PASSWORD})
+        User.objects.filter(email=email).update(is_staff=True)
+        assert signs_in(stranger, User.objects.get(email=email))["Location"] == "/account/confirm-email/"
+
+    def test_are_led_nowhere_else(self) -> None:
+        client = signed_in(self.operator())
+        assert client.get("/admin/login/?next=//evil.example/")["Location"] == self.ADMIN
+
+    def test_are_not_everybody(self) -> None:
+        answer = signed_in(person()).get(self.ADMIN, follow=True)
+        assert answer.status_code == 403
+        assert "This is for operators" in answer.content.decode()
 
 
 class TestInvitation:
