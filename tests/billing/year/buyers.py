@@ -285,6 +285,7 @@ class Buyer:
                     metered.append((since, until))
                     made = self.made(since, until)
                     assert line["quantity"] == made
+                    self.happened["requests beyond"] += max(0, made - SOLD[plan][1])
                     assert line["amount"] == (0 if self._is_trial(since) else beyond(plan, made))
                 elif line["parent"]["type"] == "subscription_item_details":
                     assert line["amount"] == (0 if self._is_trial(since) else SOLD[plan][0])
