@@ -10,7 +10,8 @@ from django.conf import settings
 
 from alerts.models import Alert
 from billing.domain.plans import month_of
-from billing.models import EventState, PlanAccount, PlanReport, StripeEvent
+from billing.models import EventState, PlanAccount, PlanCursor, PlanReport, StripeEvent
+from billing.queries import plan_counts
 from billing.services import plan_changes, plan_reports, plans, stripe_inbox
 from tests.billing.book import Book
 from tests.doubles.stripe import StripeDouble
@@ -44,6 +45,11 @@ def book_requests(book: Book, requests: int, at: datetime) -> None:
     )
 
 
+def forget_what_was_used() -> None:
+    """What other tests' tenants used before is not counted."""
+    PlanCursor.objects.update_or_create(only_row=True, defaults={"position": plan_counts.rolled_to()})
+
+
 class Seller:
     """Alice's plan. `now` is the time that everything is told."""
 
@@ -59,6 +65,7 @@ class Seller:
             {"url": "https://noburn.example/stripe/webhooks/platform", "enabled_events": ["*"]}
         )
         self.close()
+        forget_what_was_used()
         return str(made.secret)
 
     def close(self) -> None:

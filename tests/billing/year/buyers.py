@@ -15,11 +15,10 @@ from uuid import UUID, uuid4
 
 from alerts.models import Alert
 from billing.domain.pushing import hour_of
-from billing.models import ACTIVE, EventState, PlanAccount, PlanCursor, PlanReport, StripeEvent
-from billing.queries import plan_counts
+from billing.models import ACTIVE, EventState, PlanAccount, PlanReport, StripeEvent
 from billing.services import plan_changes, plan_reports, plans, stripe_inbox
 from tests.billing.book import Book
-from tests.billing.plans.seller import PAGES, PLATFORM_KEY, book_requests
+from tests.billing.plans.seller import PAGES, PLATFORM_KEY, book_requests, forget_what_was_used
 from tests.billing.year.truth import month_start
 from tests.doubles.stripe import StripeDouble
 
@@ -77,8 +76,7 @@ class Platform:
         )
         self.secret, self.account = str(made.secret), double.account(PLATFORM_KEY)
         self.forget()
-        # What other tests' tenants used before is nobody's business here.
-        PlanCursor.objects.update_or_create(only_row=True, defaults={"position": plan_counts.rolled_to()})
+        forget_what_was_used()
 
     def forget(self) -> None:
         """Puts to rest what is left: sweeps look at every tenant."""
