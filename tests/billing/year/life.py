@@ -466,7 +466,9 @@ class Life:
             self._to(self.now + 2 * MINUTE)
 
     def _hear(self) -> None:
-        """Takes in what the double sends, shuffled, some of it twice."""
+        """Takes in what the double sends, shuffled, some of it twice. While Stripe is away it sends nothing either."""
+        if self.now < self.dark_until:
+            return
         for _ in range(ROUNDS_MAX):
             sent = self.double.deliveries(order="shuffled", duplicates=self.chance.choice((1, 1, 2)))
             self._handle()
