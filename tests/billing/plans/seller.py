@@ -10,7 +10,8 @@ from django.conf import settings
 
 from alerts.models import Alert
 from billing.domain.plans import month_of
-from billing.models import EventState, PlanAccount, PlanReport, StripeEvent
+from billing.models import EventState, PlanAccount, PlanCursor, PlanReport, StripeEvent
+from billing.queries import plan_counts
 from billing.services import plan_changes, plan_reports, plans, stripe_inbox
 from tests.billing.book import Book
 from tests.doubles.stripe import StripeDouble
@@ -22,6 +23,31 @@ START = month_of(TODAY - timedelta(days=45))[0]
 
 PAGES = {"success_url": "https://noburn.example/ok", "cancel_url": "https://noburn.example/no"}
 ROUNDS_MAX = 200
+REQUESTS_MAX = 30_000
+"""Of one entry: what a lease draws is a small integer."""
+
+
+def book_requests(book: Book, requests: int, at: datetime) -> None:
+    """Books so many settled calls: entries of the ledger that stand for many, as what is drawn from a lease does."""
+    whole, rest = divmod(abs(requests), REQUESTS_MAX)
+    sign = -1 if requests < 0 else 1
+    book.owner.execute(
+        """INSERT INTO ledger_entries (hold_id, placed_month, revision, tenant_id, kind, placed_at, project,
+            cost_nano, tokens, requests, counters, deltas)
+        SELECT gen_random_uuid(), date_trunc('month', %(at)s::timestamptz, 'UTC')::date, 1, %(tenant)s,
+            'settled', %(at)s, 'web', 0, 0, r.requests, '{}', '{}'
+        FROM unnest(%(many)s::smallint[]) AS r (requests)""",
+        {
+            "at": at,
+            "tenant": book.tenant_id,
+            "many": [sign * each for each in [REQUESTS_MAX] * whole + [rest] if each],
+        },
+    )
+
+
+def forget_what_was_used() -> None:
+    """What other tests' tenants used before is not counted."""
+    PlanCursor.objects.update_or_create(only_row=True, defaults={"position": plan_counts.rolled_to()})
 
 
 class Seller:
@@ -39,6 +65,7 @@ class Seller:
             {"url": "https://noburn.example/stripe/webhooks/platform", "enabled_events": ["*"]}
         )
         self.close()
+        forget_what_was_used()
         return str(made.secret)
 
     def close(self) -> None:
@@ -59,22 +86,8 @@ class Seller:
         self.to(self.now + timedelta(**much))
 
     def use(self, requests: int, at: datetime | None = None) -> None:
-        """So many settled calls: entries of the ledger that stand for many, as what is drawn from a lease does."""
-        placed, most = at or self.now, 30_000
-        whole, rest = divmod(abs(requests), most)
-        sign = -1 if requests < 0 else 1
-        self.book.owner.execute(
-            """INSERT INTO ledger_entries (hold_id, placed_month, revision, tenant_id, kind, placed_at, project,
-                cost_nano, tokens, requests, counters, deltas)
-            SELECT gen_random_uuid(), date_trunc('month', %(at)s::timestamptz, 'UTC')::date, 1, %(tenant)s,
-                'settled', %(at)s, 'web', 0, 0, r.requests, '{}', '{}'
-            FROM unnest(%(many)s::smallint[]) AS r (requests)""",
-            {
-                "at": placed,
-                "tenant": self.tenant_id,
-                "many": [sign * each for each in [most] * whole + [rest] if each],
-            },
-        )
+        """So many settled calls; what is negative was taken back."""
+        book_requests(self.book, requests, at or self.now)
         self.book.roll()
 
     def count(self) -> PlanAccount:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+from datetime import datetime
 from pathlib import Path
+from typing import Protocol
+from uuid import UUID
 
 from django.conf import settings
 from django.db import connections
@@ -13,6 +16,7 @@ from billing.models import StripeAccount
 from billing.services import (
     credit_notes,
     freezing,
+    plan_reports,
     pushing,
     quiet,
     sending,
@@ -21,11 +25,13 @@ from billing.services import (
     stripe_setup,
 )
 from billing.stripe import client
-from tests.billing.push.till import Till
 from tests.support import processes
 
 ROOT = Path(__file__).resolve().parents[3]
 ROUNDS_MAX = 100
+KILLABLE = (
+    credit_notes, freezing, plan_reports, pushing, quiet, sending, stripe_inbox, stripe_links, stripe_setup,
+)  # fmt: skip
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -33,12 +39,21 @@ def environment(**more: str) -> dict[str, str]:
     return processes.environment(STRIPE_API_BASE=settings.STRIPE_API_BASE, LOG_LEVEL="ERROR", **more)
 
 
-def dies(till: Till, work: str, step: str, times: int = 1) -> None:
+class Worked(Protocol):
+    """Whose work it is, and the time that its workers are told."""
+
+    @property
+    def tenant_id(self) -> UUID: ...
+
+    now: datetime
+
+
+def dies(till: Worked, work: str, step: str, times: int = 1) -> None:
     """A worker does some work and kills itself when it comes to a step for the n-th time, which it does."""
     assert killed(till, work, step, times), step
 
 
-def killed(till: Till, work: str, step: str, times: int = 1) -> bool:
+def killed(till: Worked, work: str, step: str, times: int = 1) -> bool:
     """As `dies`, where there may be nothing to do: whether the worker came to the step."""
     StripeAccount.objects.filter(tenant_id=till.tenant_id).update(bucket_tokens=1_000)
     child = os.fork()
@@ -53,7 +68,7 @@ def killed(till: Till, work: str, step: str, times: int = 1) -> bool:
     return os.WIFSIGNALED(status)
 
 
-def _work_and_die(till: Till, work: str, step: str, times: int) -> None:
+def _work_and_die(till: Worked, work: str, step: str, times: int) -> None:
     # What is open is the parent's: held, so that nothing closes it, and not used.
     _held = (connections["default"].connection, client._session(), client._transport())
     connections["default"].connection = None
@@ -67,12 +82,13 @@ def _work_and_die(till: Till, work: str, step: str, times: int) -> None:
         if name == step and left <= 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    for module in (credit_notes, freezing, pushing, quiet, sending, stripe_inbox, stripe_links, stripe_setup):
+    for module in KILLABLE:
         module.reached = reached  # type: ignore[attr-defined]
     works = {
         "freeze": lambda: freezing.freeze_due(now=now),
         "push": lambda: pushing.push_batch(now=now),
         "set_up": lambda: stripe_setup.set_up_due(now=now) + stripe_links.link_due(now=now),
+        "plans": lambda: plan_reports.freeze_due(now=now) + plan_reports.push_due(now=now),
         "events": lambda: stripe_inbox.handle_batch(now=now),
     }
     for _ in range(ROUNDS_MAX):

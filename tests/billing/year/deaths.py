@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from billing.services import credit_notes, freezing, pushing, quiet, sending, stripe_inbox
+from billing.services import credit_notes, freezing, plan_reports, pushing, quiet, sending, stripe_inbox
 
 STEPS = {
     "passed over": quiet,
@@ -15,12 +15,20 @@ STEPS = {
     "written": pushing,
     "checked": sending,
     "credit note issued": credit_notes,
+    "plan frozen": plan_reports,
+    "plan marked": plan_reports,
+    "plan answered": plan_reports,
+    "plan written": plan_reports,
     "handler done": stripe_inbox,
 }
 DEATHS = (
     ("freeze", "passed over"), ("freeze", "frozen"), ("push", "marked"), ("push", "answered"), ("push", "written"),
 )  # fmt: skip
 """Steps at which a worker's process is killed, one after the other; besides at `checked`, whenever it comes to it."""
+
+PLAN_DEATHS = (
+    ("plans", "plan frozen"), ("plans", "plan marked"), ("plans", "plan answered"), ("plans", "plan written"),
+)  # fmt: skip
 
 
 class Death(BaseException):

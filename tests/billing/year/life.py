@@ -26,8 +26,9 @@ from billing.services.sending import CHECKING
 from tests.billing.book import Book
 from tests.billing.push.processes import killed
 from tests.billing.push.till import DAY, EARLIER, HOUR, Till
+from tests.billing.year.buyers import EVERYBODY, Buyer, Platform
 from tests.billing.year.contracts import MODEL, PROVIDER, Contract
-from tests.billing.year.deaths import DEATHS, STEPS, Death, Dying
+from tests.billing.year.deaths import DEATHS, PLAN_DEATHS, STEPS, Death, Dying
 from tests.billing.year.purses import Purse
 from tests.billing.year.subscribers import cancel, is_subscribed, subscribe
 from tests.billing.year.truth import Call, Name, Truth, month_start
@@ -40,6 +41,9 @@ FAULTS = (
 HANG_SECONDS = 0.02
 OLD = timedelta(days=50)
 """When what was presumed is settled at the latest: periods are looked at every hour for 70 days."""
+
+INVOICES_FINAL = 2
+"""The last day of a month on which something may become final of which the month before is made."""
 
 ROUNDS_MAX = 40
 LAST_TOKENS = 2_000_000_000
@@ -58,6 +62,7 @@ class Chances:
     subscription: int = 5
     present: int = 10
     fault: int = 35
+    second_round: int = 25
     death: int = 12
     """In this process: the worker's code ends at a step."""
 
@@ -75,6 +80,9 @@ class Life:
     kills: int = 0
     wallets: int = 1
     """Of so many tenants the first customer has a wallet."""
+
+    buying: list[UUID] = field(default_factory=list)
+    """Other tenants, with noburn's own plans: each has the habits of buyers.EVERYBODY in turn."""
 
     chances: Chances = field(default_factory=Chances)
     truth: Truth = field(default_factory=Truth)
@@ -96,10 +104,17 @@ class Life:
         """Those whose subscription ended without an invoice, and when reconciliation will have found that out."""
 
         self.dark_until = self.ends_at = self.starts_at
-        self.deaths = list(DEATHS)
+        self.deaths = [*(DEATHS if self.tenants else ()), *(PLAN_DEATHS if self.buying else ())]
         self.presumed: list[UUID] = []
+        self.platform = Platform(self.double) if self.buying else None
+        self.buyers = [
+            Buyer(Book(self.owner, tenant), self.platform, EVERYBODY[at], self.now, self.happened)
+            for at, tenant in enumerate(self.buying)
+            if self.platform is not None
+        ]
         for till in self.tills:
             self._open(till)
+        self.accounts = {self.double.account(till.key): till for till in self.tills}
         for till in self.tills[: self.wallets]:
             purse = Purse(till, self.names[0], self.now)
             self.purses[till.tenant_id, purse.customer] = purse
@@ -166,20 +181,29 @@ class Life:
                 self._change(till, midnight)
             if self.now >= self.dark_until:
                 self._subscriptions(till, quiet)
+        self._buyers(midnight - DAY)
         if not quiet:
             self._misfortune()
         # The last hour of the day is closed; an invoice that renews at midnight is still a draft.
         self._to(midnight + LAG + MINUTE)
         self._work()
         self._to(midnight + 3 * HOUR)
-        self._work()
+        # A second time when invoices became final in between, and now and then.
+        if midnight.day <= INVOICES_FINAL or self.dice(self.chances.second_round):
+            self._work()
         self._hear()
+        if self.now >= self.dark_until + DAY:
+            for buyer in self.buyers:
+                buyer.check_day()
+
+    def _all(self) -> list[Till | Buyer]:
+        return [*self.tills, *self.buyers]
 
     def _to(self, at: datetime) -> None:
         self.double.move(at)
         self.now = at
-        for till in self.tills:
-            till.now = at
+        for one in self._all():
+            one.now = at
 
     def _use(self, till: Till, day: datetime) -> None:
         for name in self.names:
@@ -264,6 +288,14 @@ class Life:
                 call.cost_nano = cost
         assert contract.rerate(customer[1], since, self.now) == changed
         self.happened["re-rated"] += changed
+
+    def _buyers(self, day: datetime) -> None:
+        """Tenants use their own plans, and change them; noburn is told at once."""
+        for buyer in self.buyers:
+            buyer.plan_day()
+            if self.now >= self.dark_until and buyer.act():
+                self._hear()
+            buyer.use(day, self.chance)
 
     def _subscriptions(self, till: Till, quiet: bool) -> None:
         """Some end, some begin; noburn is told at once. In the end everybody has one."""
@@ -374,13 +406,14 @@ class Life:
 
     def _work(self) -> None:
         """What workers do in a round: again and again, since what fails waits, and the clock goes on meanwhile."""
-        for till in self.tills:
-            till.book.roll()
+        for one in self._all():
+            one.book.roll()
             if self.kills and self.dice(10):
-                self._kill(till)
+                self._kill(one)
+        for till in self.tills:
             self._kill_checking(till)
-            for purse in self.purses.values():
-                purse.work(self.now)
+        for purse in self.purses.values():
+            purse.work(self.now)
         for _ in range(ROUNDS_MAX):
             step = self.chance.choice([*STEPS]) if self.dice(self.chances.death) else None
             try:
@@ -397,12 +430,19 @@ class Life:
         done = credit_notes.issue_due(now=self.now)
         done += freezing.freeze_due(now=self.now)
         done += pushing.push_batch(now=self.now, chance=lambda: 0.5)
+        if self.platform is not None:
+            done += self.platform.work(self.now)
         return done
 
-    def _kill(self, till: Till) -> None:
+    def _kill(self, till: Till | Buyer) -> None:
         """A process of its own does a worker's work, and is killed at the next step in turn."""
         work, step = self.deaths[0]
-        if work == "push":
+        if work == "plans" and self.platform is not None:
+            if step != "plan frozen":
+                self.platform.freeze(self.now)
+        elif isinstance(till, Buyer):
+            return
+        elif work == "push":
             till.freeze()
             due = Measurement.objects.filter(
                 tenant_id=till.tenant_id, state="pending", next_attempt_at__lte=self.now
@@ -426,16 +466,32 @@ class Life:
             self._to(self.now + 2 * MINUTE)
 
     def _hear(self) -> None:
-        """Takes in what the double sends, shuffled, some of it twice."""
+        """Takes in what the double sends, shuffled, some of it twice. While Stripe is away it sends nothing either."""
+        if self.now < self.dark_until:
+            return
         for _ in range(ROUNDS_MAX):
             sent = self.double.deliveries(order="shuffled", duplicates=self.chance.choice((1, 1, 2)))
+            self._handle()
             if not sent:
                 return
-            by_account = {self.double.account(till.key): till for till in self.tills}
             for each in sent:
-                by_account[each["account"]].receive(each)
-            while stripe_inbox.handle_batch(now=self.now, chance=lambda: 0.5):
-                continue
+                if self.platform is not None and each["account"] == self.platform.account:
+                    self.platform.receive(each, self.now)
+                else:
+                    self.accounts[each["account"]].receive(each)
+
+    def _handle(self) -> None:
+        """Handles what is in the inbox; a worker that dies at it leaves its event to another one, minutes later."""
+        for _ in range(ROUNDS_MAX):
+            step = "handler done" if self.dice(self.chances.death) else None
+            try:
+                with Dying(step, self.chance.randrange(1, 4)):
+                    while stripe_inbox.handle_batch(now=self.now, chance=lambda: 0.5):
+                        continue
+                return
+            except Death:
+                self.happened[f"died {step}"] += 1
+            self._to(self.now + stripe_inbox.LEASE + MINUTE)
 
     def quiet_end(self) -> None:
         """The rest of the month without news, and the first days of the next: what came late is carried and invoiced.

@@ -12,7 +12,7 @@ import pytest
 
 from billing.models import ACTIVE, CreditNote, Measurement
 from tests.billing.push.till import DAY, TODAY
-from tests.billing.year.deaths import DEATHS
+from tests.billing.year.deaths import DEATHS, PLAN_DEATHS
 from tests.billing.year.life import FAULTS, Chances
 from tests.billing.year.truth import month_start
 
@@ -48,6 +48,8 @@ def check(life: Life) -> None:
         issued = CreditNote.objects.filter(tenant_id=till.tenant_id)
         at_stripe = life.double.objects("credit_note", key=till.key)
         assert sorted(each["amount"] for each in at_stripe) == sorted(row.amount for row in issued)
+    for buyer in life.buyers:
+        life.happened["plans invoiced"] += buyer.check()
     for customer, purse in life.purses.items():
         life.happened["topped up"] += purse.check(life.truth.wallet_nano(customer))
 
@@ -85,13 +87,20 @@ def happened(life: Life, *wanted: str) -> None:
     assert not missing, (missing, life.happened)
 
 
+def tell(life: Life) -> None:
+    """Says what a life was made of, where pytest shows it (-s)."""
+    print(life.now.date(), *(f"{name}: {times}" for name, times in sorted(life.happened.items())), sep="\n")
+
+
 KILLS = tuple(f"killed {step}" for _, step in DEATHS)
 DIED = tuple(f"died {step}" for step in (*(step for _, step in DEATHS), "handler done"))
+PLANS_KILLED = tuple(f"killed {step}" for _, step in PLAN_DEATHS)
+PLANS_DIED = tuple(f"died {step}" for _, step in PLAN_DEATHS)
 
 
 class TestFiveWeeks:
     def test_invoice_each_customer_what_it_used(self, begin: Callable[..., Life]) -> None:
-        life = begin(tenants=3, customers=1, starts_at=first_of(6), seed=1, kills=5)
+        life = begin(tenants=3, customers=1, buyers=1, starts_at=first_of(6), seed=1, kills=9)
         life.live(16)
         life.outage(30)
         life.close_wallets()
@@ -99,14 +108,33 @@ class TestFiveWeeks:
         life.quiet_end()
         check(life)
         happened(life, "calls", "late", "corrected", "re-rated", "card version", "subscribed anew", "outage")
-        happened(life, "topped up", *KILLS)
+        happened(life, "topped up", "buy team", "requests beyond", "late requests", *KILLS, *PLANS_KILLED)
+
+
+@pytest.mark.soak
+class TestYearOfPlans:
+    def test_invoices_each_tenant_its_plan_and_what_is_beyond(self, begin: Callable[..., Life]) -> None:
+        life = begin(buyers=3, customers=0, starts_at=first_of(14), seed=6, kills=40)
+        for quarter in range(4):
+            life.live(60 + quarter)
+            life.outage(30)
+            life.live(30)
+        life.quiet_end()
+        check(life)
+        tell(life)
+        happened(life, "buy team", "buy scale", "buy without money team", "change scale", "change team")
+        happened(life, "requests beyond")
+        happened(
+            life, "change free", "run out of money", "pay", "past due", "refused by plan", "late requests"
+        )
+        happened(life, "outage", "plans invoiced", *FAULTS, *PLANS_KILLED, *PLANS_DIED, "died handler done")
 
 
 @pytest.mark.soak
 class TestYear:
     def test_invoices_each_customer_what_it_used(self, begin: Callable[..., Life]) -> None:
         # Fifty customers, each of whom uses something every week or so.
-        seldom = Chances(call=12, late=2, reprice=3, subscription=1)
+        seldom = Chances(call=12, late=2, reprice=1, subscription=1)
         life = begin(
             tenants=3, customers=17, starts_at=first_of(14), seed=2, kills=40, wallets=3, chances=seldom
         )
@@ -118,8 +146,7 @@ class TestYear:
                 life.close_wallets()
         life.quiet_end()
         check(life)
-        # With -s: what the year was made of.
-        print(sorted(life.happened.items()))
+        tell(life)
         happened(life, "calls", "late", "corrected", "re-rated", "card version", "own card", "credit note")
         happened(life, "last invoice", "no last invoice", "subscribed anew", "present", "topped up")
         happened(life, "outage", *FAULTS, *KILLS, "killed checked", *DIED)
