@@ -155,8 +155,11 @@ class TestRuns:
             counts += tree.counts
         assert not [what for what in MUST_HAPPEN if not counts[what]], counts
 
-    @pytest.mark.parametrize("name", MUTANTS)
-    def test_notice_each_rule_that_is_altered(self, world: World, other: GatewayApp, name: str) -> None:
-        with MUTANTS[name].applied(world):
-            found = (Tree(world, other).live(random.Random(seed)) for seed in range(KILLING_LIVES_MAX))
-            assert any(broken is not None for broken in found)
+    def test_notice_each_rule_that_is_altered(self, world: World, other: GatewayApp) -> None:
+        survived = []
+        for name, mutant in MUTANTS.items():
+            with mutant.applied(world):
+                found = (Tree(world, other).live(random.Random(seed)) for seed in range(KILLING_LIVES_MAX))
+                if all(broken is None for broken in found):
+                    survived.append(name)
+        assert survived == []
