@@ -47,9 +47,9 @@ def run(plane: Plane, python: Path, program: str, double: ProviderDouble, folder
         "CREWAI_STORAGE_DIR": str(folder),
         "OTEL_SDK_DISABLED": "true",
     }
-    told: dict[str, Any] = json.loads(
-        printed(plane, [str(python), "-I", str(HERE / program)], environment, folder)
-    )
+    out = printed(plane, [str(python), "-I", str(HERE / program)], environment, folder)
+    # An example may print too.
+    told: dict[str, Any] = json.loads(out.splitlines()[-1])
     return told
 
 
