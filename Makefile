@@ -87,4 +87,5 @@ requirements: setup
 	$(COMPILE) tests/sdk/versions/openai-2.in -o tests/sdk/versions/openai-2.txt
 	$(COMPILE) tests/proxy/node/requirements.in -o tests/proxy/node/requirements.txt
 	$(COMPILE) tests/original/requirements.in -o tests/original/requirements.txt
+	$(COMPILE) tests/original/crew/requirements.in -o tests/original/crew/requirements.txt
 	$(COMPILE) tests/billing/push/localstripe/requirements.in -o tests/billing/push/localstripe/requirements.txt

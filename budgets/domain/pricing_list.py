@@ -51,13 +51,24 @@ def model_prices(
 ) -> list[dict[str, Any]]:
     """Returns what `price_list` has of one model, under the name that was asked for: an alias is listed as such."""
     found = book.find(provider, model)
-    listed = found.entry.model.lower() if isinstance(found, Model) else model.lower()
+    name = model.lower()
+    listed = found.entry.model.lower() if isinstance(found, Model) else name
+    # Made of this model alone: a provider's whole list takes tens of milliseconds, and a gateway has one thread.
     items = [
         item
-        for item in price_list(book, provider=provider, now=now, prices=prices)
-        if item["model"].lower() == listed
+        for each in book.models(provider)
+        if each.entry.model.lower() == listed
+        for period in _periods(each, now)
+        for item in _items(each, period, prices, now)
     ]
-    own = [item for item in items if item["model"].lower() == model.lower()]
+    if prices is not None:
+        items += [
+            item
+            for rule in prices.in_force(now).values()
+            if rule.provider == provider and rule.model.lower() in (name, listed) and rule.model != ANY_MODEL
+            for item in _own_items(book, prices, rule, now)
+        ]
+    own = [item for item in items if item["model"].lower() == name]
     return [{**item, "model": model} for item in own or items]
 
 

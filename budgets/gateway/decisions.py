@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from uuid import UUID
 
+from budgets.domain.authorization import Hold
 from budgets.domain.decisions import TAGS_MAX, TOOLS_MAX, Decision, Routed, bounded, fingerprint_of
 from budgets.domain.guards import Trip
 from budgets.domain.policy import Action, KeyRecord
 from budgets.gateway.preflight import reason_of
-from budgets.gateway.wire import Preflight
+from budgets.gateway.routing import routed
+from budgets.gateway.wire import Preflight, read_object
 from budgets.services.decisions import now_us
 from budgets.services.holds import Call, Placed, Refused, Standing
 from budgets.services.snapshots import Snapshot
 from noburn.kit.money import from_usd
+from noburn.kit.problems import ProblemError
 
 
 def record(
@@ -94,6 +98,49 @@ def record(
         next((trip.rule.guard_id for trip in trips if trip.rule.enforce), None) if trips else None,
         tuple(trip.rule.guard_id for trip in trips if not trip.rule.enforce) or None if trips else None,
         routed,
+    )
+
+
+def drawn(said: object, draw: Hold, lease: Hold) -> Decision:
+    """The record of a call that the holder of a lease decided about. `said` is its pre-flight, as far as that was told
+    and can be read: the draw is booked whatever it is."""
+    body, terms = draw.body, lease.body.lease
+    # A draw's tokens are one number, its bound.
+    tokens, cap = body.input_tokens, None
+    request = Preflight(model=body.model, input_tokens=tokens)
+    if isinstance(said, dict):
+        with suppress(ProblemError):
+            request, _ = read_object({**said, "model": body.model}, Preflight)
+            cap = max(0, tokens - request.input_tokens) // request.n
+    return Decision(
+        tenant_id=body.tenant_id,
+        at_us=now_us(),
+        api_key=body.key_id,
+        policy_version=terms.policy_version if terms is not None else 0,
+        hold_id=body.hold_id,
+        project=body.project,
+        customer=body.customer or None,
+        end_user=body.user or None,
+        run=body.run or None,
+        plan=body.plan or None,
+        tags=bounded(body.tags, TAGS_MAX) if body.tags else None,
+        provider=body.provider or None,
+        model=body.model,
+        price_id=body.price_id or None,
+        input_tokens=request.input_tokens,
+        cached_input_tokens=request.cached_input_tokens,
+        cap_asked=request.max_output_tokens,
+        cap=cap,
+        n=request.n,
+        images=request.images,
+        audio=request.audio,
+        tools=bounded(request.tools, TOOLS_MAX) if request.tools else None,
+        service_tier=request.service_tier or None,
+        fingerprint=fingerprint_of(request.fingerprint) if request.fingerprint else None,
+        estimate_nano=body.cost_nano,
+        fit=request.fit,
+        ttl_seconds=request.ttl_seconds,
+        routed=routed(request, None, asked=body.model, downgraded_by=None),
     )
 
 

@@ -33,7 +33,8 @@ class LeaseAsk(msgspec.Struct, frozen=True):
 
 
 class Draw(msgspec.Struct, frozen=True):
-    """One call that was drawn. `usage` null: nothing was seen of it, so its bound is presumed."""
+    """One call that was drawn. `usage` null: nothing was seen of it, so its bound is presumed. `call` is what a
+    pre-flight would have said of it, for the log of decisions."""
 
     seq: Sequence
     bound_usd: Amount
@@ -43,6 +44,7 @@ class Draw(msgspec.Struct, frozen=True):
     outcome: Annotated[str, Meta(pattern="^(ok|error|cut)$")] = "ok"
     latency_ms: Annotated[int, Meta(ge=0, le=2_147_483_647)] | None = None
     cost_usd: Amount | None = None
+    call: Any = None
 
 
 class LeaseReport(msgspec.Struct, frozen=True):

@@ -16,13 +16,13 @@ from budgets.domain.leases import REPORT_SECONDS, Recall
 from budgets.domain.policy import KeyRecord, Metric
 from budgets.domain.pricing_list import model_prices
 from budgets.gateway.admission import Refusal, admit
-from budgets.gateway.decisions import record
+from budgets.gateway.decisions import drawn as record
 from budgets.gateway.lease_wire import Draw, LeaseAsk, LeaseClose, LeaseReport
 from budgets.gateway.preflight import budget_fields, call_of, price, refusal
 from budgets.gateway.settle import Settlements, report_of
 from budgets.gateway.wire import Preflight, Settle, ignored, read, read_object
 from budgets.services.dataplane import DataPlane
-from budgets.services.holds import Call, Placed, Refused
+from budgets.services.holds import Placed, Refused
 from budgets.services.leases import Drawn, NotLeasable, draw_seconds
 from budgets.services.resolutions import Report
 from budgets.services.snapshots import Snapshot
@@ -93,9 +93,7 @@ class LeaseEndpoint:
         except NotLeasable as error:
             return refusal("not_leasable", f"{error}: ask about each call")
         except Refusal as stop:
-            self._log(asked, snapshot, key, call, reason=stop.reason)
             return refusal(stop.reason, str(stop))
-        self._log(asked, snapshot, key, call, answer)
         if isinstance(answer, Refused):
             return refusal("budget_busy" if answer.busy else "budget_exceeded", "nothing is left for a lease")
         self._plane.subjects.seen(snapshot.policy.tenant_id, customer, call.attribution.user)
@@ -138,20 +136,15 @@ class LeaseEndpoint:
             "warnings": warnings,
         }
 
-    def _log(
-        self, asked: Preflight, snapshot: Snapshot, key: KeyRecord, call: Call,
-        answer: Placed | Refused | None = None, reason: str | None = None,
-    ) -> None:  # fmt: skip
-        """A lease is one decision: its draws are in the ledger, and in no log."""
-        if isinstance(answer, Placed) and answer.replayed:
+    def _log(self, drawn: Drawn | None, said: object, draw: Hold, lease: Hold) -> None:
+        """Notes a draw that was new: it is the decision. A lease is none, and a call refused one is asked about."""
+        if drawn is None or drawn.outcome in ("replayed", "conflict") or drawn.revision > 1:
             return
         try:
-            self._plane.decisions.note(
-                record(asked, snapshot=snapshot, key=key, call=call, answer=answer, reason=reason)
-            )
+            self._plane.decisions.note(record(said, draw, lease))
         except Exception:
             log.exception("a decision was not noted")
-            self._plane.decisions.missed(snapshot.policy.tenant_id)
+            self._plane.decisions.missed(lease.body.tenant_id)
 
     async def report(
         self, body: bytes, tenant_id: UUID, lease_id: str, request_id: str, *, close: bool
@@ -180,8 +173,9 @@ class LeaseEndpoint:
             results.append({"seq": draw.seq})
         # A draw that cannot be read is not booked, so the total is not reached, and nothing is released.
         booked = await self._plane.leases.book(lease, draws, total=total)
-        for at, told in zip(places, booked.draws, strict=True):
+        for at, (hold, _), told in zip(places, draws, booked.draws, strict=True):
             results[at] |= self._told(told, request_id)
+            self._log(told, said.draws[at].get("call"), hold, lease)
         recall = None if booked.closed else await self._recall(lease, now)
         return {
             "results": results,

@@ -16,7 +16,7 @@ from budgets.domain.authorization import Hold
 from budgets.domain.demands import Attribution, Bound, is_rate, subject_of
 from budgets.domain.escrow import LEASE_DRAW_SECONDS
 from budgets.domain.leases import Recall
-from budgets.domain.policy import Action, Metric, Scope
+from budgets.domain.policy import Metric, Scope
 from budgets.services.epochs import CountersUnavailable, EpochDirectory
 from budgets.services.grants import Grants
 from budgets.services.guards import Stopped
@@ -159,9 +159,8 @@ class Leases:
             log.info("nobody can say whether a lease is to be recalled: %s", error)
             return None
         held = {c.counter_id: c.amount for c in body.counters}
+        # Also of a budget that only warns: near its limit each call is asked about, and told of.
         for standing in standings:
-            if standing.place.rule.action is not Action.BLOCK:
-                continue
             if standing.remaining < 0:
                 return Recall.LIMIT
             if standing.remaining < held.get(standing.place.counter_id, 0):
@@ -170,7 +169,7 @@ class Leases:
 
 
 def _rooms(standings: Sequence[Standing]) -> list[tuple[Metric, int]]:
-    return [(s.place.rule.metric, s.remaining) for s in standings if s.place.rule.action is Action.BLOCK]
+    return [(s.place.rule.metric, s.remaining) for s in standings]
 
 
 def draw_seconds(lease: Hold) -> float:

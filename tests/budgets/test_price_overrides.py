@@ -18,6 +18,7 @@ from budgets.domain import policy as policies
 from budgets.domain.policy import Policy, PriceOverrideRule
 from budgets.domain.pricing import Rates, Usage, bound_nano, cost_nano
 from budgets.domain.pricing_book import AmbiguousProvider, ModelEntry, PriceBook, PriceEntry, ProviderEntry
+from budgets.domain.pricing_list import model_prices
 from budgets.domain.pricing_overrides import TenantPrices
 from budgets.models import PolicySnapshot, PriceOverride, PriceProposal, PriceProvider, PriceRow
 from budgets.services.price_overrides import (
@@ -291,6 +292,21 @@ class TestLaidOver:
         assert resolved(prices, "m-3").units["output_tokens"] == ((0, 3200),)
         only = TenantPrices([rule(model="*", kept_ppm=900_000)])
         assert resolved(only, "m-3").units["output_tokens"] == ((0, 3600),)
+
+    @pytest.mark.parametrize("asked", ["m", "M", "m-2", "m-3"])
+    def test_is_what_one_models_prices_say(self, asked: str) -> None:
+        prices = TenantPrices(
+            [rule(model="*", kept_ppm=900_000), rule(kept_ppm=800_000), rule(model="m-2", kept_ppm=700_000)]
+        )
+        rates = resolved(prices, asked)
+        items = model_prices(BOOK, "p", asked, now=NOW, prices=prices)
+        assert {item["model"] for item in items} == {asked}
+        assert {item["variant"] for item in items} == {"standard", "batch"}
+        (standard,) = (item for item in items if item["variant"] == "standard")
+        pico = rates.units["output_tokens"][0][1]
+        told = standard["prices"]["output_tokens"]["usd_per_million_tokens"]
+        assert Decimal(told) * 10**6 == pico
+        assert model_prices(BOOK, "p", "unknown", now=NOW, prices=prices) == []
 
     def test_holds_from_its_start_up_to_its_end(self) -> None:
         prices = TenantPrices([rule(kept_ppm=0, effective_from=NOW, effective_to=NOW + DAY)])

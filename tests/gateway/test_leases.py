@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.gateway.test_policies import logged
+
 if TYPE_CHECKING:
     from tests.support.asgi import Answer
     from tests.support.world import Account
@@ -319,6 +321,50 @@ class TestExpiry:
         assert figures(alice) == (COST, 0)
         assert alice.remaining("acme") == 10**9 - COST
         assert exact(alice)
+
+
+class TestDecisions:
+    def test_are_the_draws_as_calls_are_logged(self, alice: Account) -> None:
+        alice.budget("acme", "$1")
+        lease = Lease(alice)
+        assert logged(alice) == []
+        said = {"input_tokens": 1_200, "max_output_tokens": 500, "n": 1, "task": "extract", "steps": 3}
+        draw = lease.draw(call=said)
+        for _ in range(2):
+            # A repetition decides nothing new.
+            lease.report(draw)
+        (row,) = logged(alice)
+        assert (row["reason"], row["customer"], row["model"], row["estimate_nano"]) == (
+            None,
+            "acme",
+            MODEL,
+            480_000,
+        )
+        assert (row["input_tokens"], row["cap_asked"], row["cap"]) == (1_200, 500, 500)
+        assert (row["routed"]["task"], row["routed"]["steps"]) == ("extract", 3)
+        booked = alice.world.sql("SELECT hold_id FROM ledger_entries WHERE tenant_id = %s", alice.tenant_id)
+        assert booked == [(row["hold_id"],)]
+
+    @pytest.mark.parametrize("said", [None, 7, {"input_tokens": -1}, {"task": "x" * 1_000}])
+    def test_never_keep_a_draw_from_being_booked(self, alice: Account, said: Any) -> None:
+        alice.budget("acme", "$1")
+        lease = Lease(alice)
+        assert lease.report(lease.draw(call=said))["results"][0]["status"] == 200
+        (row,) = logged(alice)
+        assert (row["input_tokens"], row["cap"]) == (1_700, None)
+
+
+class TestWarning:
+    def test_budgets_are_told_of_each_call_near_their_limit(self, alice: Account) -> None:
+        alice.budget("acme", "$1")
+        alice.budget("look", "$0.0015", scope="customer", subject="acme", action="warn")
+        assert Lease(alice, least_usd="0.0004").opened.decision == "not_leasable"
+        alice.budget("far", "$0.04", scope="tenant", action="warn")
+        alice.limit("look", "$1")
+        lease = Lease(alice)
+        assert (lease.opened["lease"]["amount_usd"], lease.report()["recall"]) == ("0.01", None)
+        alice.place("$0.025")
+        assert lease.report()["recall"] == "low"
 
 
 class TestRecall:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
-from tests.original.wire import FIGURES, check, checking, posting, tell
+from tests.gateway.test_policies import policy
+from tests.original.wire import FIGURES, check, checking, open_checks, posting, tell
 from tests.support.asgi import Answer
 
 if TYPE_CHECKING:
@@ -207,6 +208,52 @@ class TestTables:
     def test_of_rules_are_empty(self, alice: Account) -> None:
         answer = alice.world.request("GET", "/api/v1/policy?project_id=default", secret=alice.secret)
         assert (answer.status, answer.body) == (200, {"rules": []})
+
+
+class TestPolicies:
+    RULES: ClassVar[list[dict[str, Any]]] = [
+        {"name": "free", "when": {"plan": ["free"]}, "then": {"action": "block"}},
+        {
+            "name": "small",
+            "when": {"tags": {"task": ["title"]}},
+            "then": {"action": "use_tier", "tier": "small"},
+        },
+        {
+            "name": "big",
+            "when": {"tags": {"task": ["law"]}},
+            "then": {"action": "use_model", "model": "gpt-4.1"},
+        },
+    ]
+
+    def told(self, alice: Account, task: str, **fields: Any) -> Answer:
+        return check(
+            alice,
+            model="gpt-4o",
+            estimated_tokens_in=1_000,
+            context={"task": task, **fields},
+            end_user_id="u1",
+        )
+
+    def test_are_told_as_tiers(self, alice: Account) -> None:
+        policy(alice, self.RULES)
+        tiers = [self.told(alice, task)["forced_model_tier"] for task in ("title", "law", "chat")]
+        assert tiers == ["small", "small", None]
+        refused = self.told(alice, "title", plan="free")
+        assert (refused["allowed"], refused["reason"], refused["forced_model_tier"]) == (
+            False,
+            "policy_rule",
+            None,
+        )
+
+    @pytest.mark.parametrize("used", ["gpt-4o-mini", "gpt-4o", "gpt-4.1-nano"])
+    def test_let_the_event_name_whichever_model_was_called(self, alice: Account, used: str) -> None:
+        alice.budget("u1", "$1")
+        policy(alice, self.RULES)
+        assert self.told(alice, "title")["forced_model_tier"] == "small"
+        assert tell(alice, model=used, tokens_in=900, end_user_id="u1")["matched"] is True
+        assert open_checks(alice) == []
+        assert tell(alice, model=used, tokens_in=901, end_user_id="u1")["matched"] is False
+        assert not alice.verify().differences
 
 
 class TestQuota:

@@ -42,10 +42,14 @@ def run(plane: Plane, python: Path, program: str, double: ProviderDouble, folder
         "OPENAI_API_KEY": "k",
         "OPENAI_BASE_URL": double.openai_url,
         "LANGSMITH_TRACING": "false",
+        # CrewAI sends nothing anywhere, and keeps what it keeps here.
+        "CREWAI_DISABLE_TELEMETRY": "true",
+        "CREWAI_STORAGE_DIR": str(folder),
+        "OTEL_SDK_DISABLED": "true",
     }
-    told: dict[str, Any] = json.loads(
-        printed(plane, [str(python), "-I", str(HERE / program)], environment, folder)
-    )
+    out = printed(plane, [str(python), "-I", str(HERE / program)], environment, folder)
+    # An example may print too.
+    told: dict[str, Any] = json.loads(out.splitlines()[-1])
     return told
 
 
@@ -82,6 +86,23 @@ class TestReadme:
 
         (paid,) = ReportedPayment.objects.filter(tenant_id=plane.account.tenant_id)
         assert (paid.customer, paid.amount_nano, paid.external_id) == ("user_abc123", 49 * 10**9, "in_1")
+        assert not plane.account.verify().differences
+
+
+class TestCrew:
+    @pytest.mark.soak
+    def test_example_runs_as_written_and_a_run_s_cap_stops_a_crew(
+        self, plane: Plane, double: ProviderDouble, tmp_path: Path
+    ) -> None:
+        told = run(plane, python_of(HERE / "crew" / "requirements.txt"), "crew.py", double, tmp_path)
+        assert told["said"]
+        assert (told["summary"]["status"], told["summary"]["budget_cap_usd"]) == ("completed", 0.5)
+        assert (told["refused"], told["dropped"]) == ("budget_exceeded", 0)
+        calls = double.ledger()
+        assert calls
+        assert {row["kind"] for row in plane.account.ledger()} == {"settled"}
+        assert len(plane.account.ledger()) == len(calls)
+        assert told["summary"]["spend_usd"] > 0
         assert not plane.account.verify().differences
 
 

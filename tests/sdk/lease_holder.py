@@ -19,21 +19,23 @@ from noburn_sdk.attribution import Attribution
 from noburn_sdk.gate import Asked
 from noburn_sdk.integrations.openai.endpoints import CHAT
 
-BODY: dict[str, Any] = {
-    "model": "gpt-4o-mini",
-    "messages": [{"role": "user", "content": "Write about budgets."}],
-    "max_completion_tokens": 1_000,
-}
-ANSWER = {"model": "gpt-4o-mini", "usage": {"prompt_tokens": 10, "completion_tokens": 1_000}}
 REFUSALS_MAX = 3
 
 
 def main() -> None:
     said = json.loads(sys.argv[1])
+    body: dict[str, Any] = {
+        "model": "gpt-4o-mini",
+        "messages": [{"role": "user", "content": "Write about budgets."}],
+        "max_completion_tokens": said["tokens"],
+    }
+    answer = {
+        "model": "gpt-4o-mini",
+        "usage": {"prompt_tokens": 10, "completion_tokens": said["tokens"]},
+    }
     gate = Gate(
         said["secret"],
         said["url"],
-        leases=True,
         outbox=said["outbox"],
         defaults=Attribution(customer=said["customer"]),
         timeout=30.0,
@@ -50,7 +52,7 @@ def main() -> None:
         refused = 0
         while refused < REFUSALS_MAX:
             try:
-                held = gate.admit(Asked(CHAT, "gpt-4o-mini", BODY))
+                held = gate.admit(Asked(CHAT, "gpt-4o-mini", body))
             except BudgetExceededError:
                 refused += 1
                 with lock:
@@ -65,7 +67,7 @@ def main() -> None:
             with lock:
                 counts["drawn" if drawn else "asked"] += 1
             time.sleep(said.get("call_seconds", 0.0))
-            held.settle(ANSWER)
+            held.settle(answer)
 
     def watch() -> None:
         """Notes when the last of the leases was given back."""

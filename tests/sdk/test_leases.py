@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.real_db
 
-COST_NANO = 10 * 150 + 1_000 * 600
-"""What each call costs: its holder lets the provider say so."""
-
 LIMIT_NANO = 10**9
 PROCESSES, THREADS = 4, 10
 PROCESSES_SOAKED, THREADS_SOAKED = 8, 50
+TOKENS, TOKENS_SOAKED = 3_000, 1_000
+"""What a holder lets the provider say of each call: of large ones a budget pays for fewer, sooner."""
+KILLED_AT, KILLED_AT_SOAKED = (60, 300), (200, 1_000)
+"""After how many calls holders are killed."""
 POLL_SECONDS = 0.05
 RENEW_SECONDS = 5.0
 END_SECONDS = 600.0
@@ -40,6 +41,8 @@ class Race:
     """What came of a race: calls that were made, counted by their makers, and what noburn has of them."""
 
     calls: int
+    used: int
+    """What these calls cost, in nano-USD."""
     told: list[dict[str, Any]]
     most: int
     counter: dict[str, Any]
@@ -59,6 +62,7 @@ class Holders:
             "customer": customer.name,
             "outbox": self.outbox,
             "threads": THREADS,
+            "tokens": TOKENS,
             **said,
         }
         self.processes = [
@@ -162,15 +166,24 @@ def expire_all(customer: Customer) -> None:
     account.world.sweep()
 
 
-def raced(customer: Customer, folder: Path, *, kills: int = 0, seed: int = 0, **said: Any) -> Race:
+def raced(
+    customer: Customer,
+    folder: Path,
+    *,
+    kills: int = 0,
+    seed: int = 0,
+    tokens: int = TOKENS,
+    killed_at: tuple[int, int] = KILLED_AT,
+    **said: Any,
+) -> Race:
     """Lets processes race for the budget, kills some of them, and brings everything to rest."""
     account = customer.plane.account
     account.limit(customer.name, "1")
     rng = random.Random(seed)
-    with Holders(customer, folder, **said) as holders:
+    with Holders(customer, folder, tokens=tokens, **said) as holders:
         most = 0
         for victim in rng.sample(holders.processes, kills):
-            most = max(most, holders.until(rng.randint(200, 1_000)))
+            most = max(most, holders.until(rng.randint(*killed_at)))
             os.kill(victim.pid, signal.SIGKILL)
         told, last = holders.end()
         take_over(holders)
@@ -185,7 +198,8 @@ def raced(customer: Customer, folder: Path, *, kills: int = 0, seed: int = 0, **
         for entry in customer.ledger()
         if entry["kind"] == "voided" and entry["cost_nano"] < 0
     )
-    return Race(calls, told, max(most, last), account.counter(customer.name), presumed + voided)
+    cost = 10 * 150 + tokens * 600
+    return Race(calls, calls * cost, told, max(most, last), account.counter(customer.name), presumed + voided)
 
 
 @pytest.fixture
@@ -198,7 +212,7 @@ class TestOneDollar:
         self, customer: Customer, tmp_path: Path, record_property: Any
     ) -> None:
         race = raced(customer, tmp_path)
-        used = race.calls * COST_NANO
+        used = race.used
         assert used <= LIMIT_NANO
         assert race.most <= LIMIT_NANO
         assert race.counter["spent"] == used
@@ -212,7 +226,7 @@ class TestOneDollar:
         self, customer: Customer, tmp_path: Path, record_property: Any
     ) -> None:
         race = raced(customer, tmp_path, kills=2, seed=7)
-        used = race.calls * COST_NANO
+        used = race.used
         assert used <= LIMIT_NANO
         assert race.most <= LIMIT_NANO
         assert race.counter["spent"] <= LIMIT_NANO
@@ -227,9 +241,16 @@ class TestOneDollar:
     ) -> None:
         kills = seed % PROCESSES_SOAKED
         race = raced(
-            customer, tmp_path, kills=kills, seed=seed, count=PROCESSES_SOAKED, threads=THREADS_SOAKED
+            customer,
+            tmp_path,
+            kills=kills,
+            seed=seed,
+            count=PROCESSES_SOAKED,
+            threads=THREADS_SOAKED,
+            tokens=TOKENS_SOAKED,
+            killed_at=KILLED_AT_SOAKED,
         )
-        used = race.calls * COST_NANO
+        used = race.used
         assert used <= race.counter["spent"] <= LIMIT_NANO
         assert race.most <= LIMIT_NANO
         assert kills or used >= 0.9 * LIMIT_NANO

@@ -43,6 +43,8 @@ WORDS: Final[dict[str, dict[str, str]]] = {
         "outcome": "How the call ended.",
         "latency_ms": "How long the provider took; for your statistics.",
         "cost_usd": "What the call cost, where the price book cannot tell.",
+        "call": "What a pre-flight would have said of the call beside its subject, model and tags, for the log of "
+        "decisions. What cannot be read of it is left out.",
     },
     "LeaseReport": {
         "": "Draws that ended since the last report; none only asks whether the lease is to be given back.",
@@ -110,6 +112,7 @@ _TOLD: Final[dict[str, Any]] = {
     "bound_usd": "0.00048",
     "bound_tokens": 1_700,
     "usage": {"input_tokens": 980, "output_tokens": 290},
+    "call": {"input_tokens": 1_200, "max_output_tokens": 500},
 }
 _SAID: Final[dict[str, Any]] = {"authorization": examples.TOKEN, "nonce": NONCE, "draws": [_TOLD]}
 REPORT: Final[dict[str, dict[str, Any]]] = {"report": {"summary": "One call", "value": _SAID}}

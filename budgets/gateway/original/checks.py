@@ -12,7 +12,8 @@ import msgspec
 from budgets.domain.demands import Attribution
 from budgets.domain.open_checks import HOLD_MS
 from budgets.domain.policy import KeyRecord
-from budgets.gateway.original.native import Answer, Native, answered
+from budgets.domain.routing import Outcome
+from budgets.gateway.original.native import REROUTED, Answer, Native, answered, per_token
 from budgets.gateway.preflight import budget_fields
 from budgets.gateway.request import Request
 from budgets.gateway.wire import TAGS_MAX
@@ -45,9 +46,12 @@ WINDOWS: Final = frozenset({"day", "week", "month"})
 REASONS: Final = {
     "budget_busy": "budget_exceeded",
     "model_not_allowed": "policy_rule",
+    "policy_blocked": "policy_rule",
     "run_limit": "budget_exceeded",
 }
 """The reasons that the client has another word for; the others are told as they are."""
+
+TIERS: Final = ("small", "big")
 
 PASSED_ON: Final = frozenset({401, 403, 404, 405})
 
@@ -192,12 +196,14 @@ class Checks:
         told = await native.ask(native.preflight, request, body, secrets.token_hex(16))
         warnings = [*asked.warnings, *told.get("warnings", [])]
         if told["decision"] == "allow":
+            tier = self._tier(snapshot, asked, told)
             await self._keep(request, snapshot, asked, project, told)
             hold = told["hold"]
             answer = {
                 **_figures(told["budgets"], held := from_usd(hold["amount_usd"], field="amount_usd")),
                 "allowed": True,
                 "reason": None,
+                "forced_model_tier": tier,
                 "quota": quota_of(told["budgets"], held_nano=held, held_calls=1),
                 "hold_id": hold["id"],
             }
@@ -212,7 +218,25 @@ class Checks:
                 "detail": told.get("detail"),
                 "budget": told.get("budget"),
             }
-        return answered({**answer, "forced_model_tier": None, "warnings": warnings})
+        return answered({"forced_model_tier": None, **answer, "warnings": warnings})
+
+    def _tier(self, snapshot: Snapshot, asked: Asked, told: dict[str, Any]) -> str | None:
+        """What the client is told of a model that noburn chose: the tier of the rule, else by which is the dearer one."""
+        model, policy = told["model"], told.get("policy") or {}
+        if policy.get("action") == Outcome.USE_TIER:
+            for rules in snapshot.policy.routing:
+                if ids.encode(ids.POLICY, rules.policy_id) == policy["id"]:
+                    tiers = [tier for tier in TIERS if rules.model_of(asked.provider, tier) == model]
+                    if tiers:
+                        return tiers[0]
+        if model == asked.model:
+            return None
+        costs = [
+            sum(per_token(rates)) if rates is not None else 0
+            for name in (model, asked.model)
+            for rates in (self._native.rates(snapshot, name, provider=asked.provider, now=utc_now()),)
+        ]
+        return "small" if costs[0] <= costs[1] else "big"
 
     async def _keep(
         self, request: Request, snapshot: Snapshot, asked: Asked, project: str, told: dict[str, Any]
@@ -220,7 +244,9 @@ class Checks:
         """Keeps the hold for its event; one that cannot be kept is given back, since its event could not find it."""
         native, authorization = self._native, told["authorization"]
         hold = native.plane.keyring.verify(authorization)
-        group = native.group(project=project, user=asked.user, run=asked.run, model=asked.model)
+        # Whether the client does as it is told is its caller's affair: its event may name either model.
+        model = asked.model if told["model"] == asked.model else REROUTED
+        group = native.group(project=project, user=asked.user, run=asked.run, model=model)
         try:
             await native.plane.open_checks.add(
                 snapshot.policy.tenant_id,

@@ -16,7 +16,7 @@ from budgets.domain.open_checks import CERTAINLY_AGAIN_MS, HOLD_MS, SAME_SECOND_
 from budgets.domain.policy import KeyRecord
 from budgets.domain.pricing_rates import PricingError, Usage
 from budgets.domain.pricing_settled import settled_cost
-from budgets.gateway.original.native import Answer, Native, answered
+from budgets.gateway.original.native import REROUTED, Answer, Native, answered
 from budgets.gateway.preflight import call_of, price
 from budgets.gateway.request import Request
 from budgets.gateway.wire import Preflight, read
@@ -125,7 +125,11 @@ class _Recording:
         self._native, self._request, self._told = native, request, told
         self._snapshot, self._key, self._project = snapshot, key, project
         self._tenant_id = snapshot.policy.tenant_id
-        self._group = native.group(project=project, user=told.user, run=told.run, model=told.model)
+        # Those of its model come first; a check for which noburn chose another model may be answered by any.
+        self._groups = [
+            native.group(project=project, user=told.user, run=told.run, model=model)
+            for model in (told.model, REROUTED)
+        ]
         self._pricing = self._priced()
 
     async def record(self) -> dict[str, Any]:
@@ -135,24 +139,9 @@ class _Recording:
         known = await checks.arrived(tenant_id, digest, now_ms=now_ms)
         if (again := _under_way(known, now_ms)) and (answer := await self._settle_again(again)):
             return answer
-        found = await checks.candidates(
-            tenant_id,
-            self._group,
-            cost_nano=self._pricing.cost_nano,
-            now_ms=now_ms,
-            # Clocks differ: what was just placed by Redis's may lie ahead of ours.
-            placed_until_ms=now_ms + HOLD_MS if known.is_first else known.first_ms + SAME_SECOND_MS,
-        )
-        for check in found[:TRIES_MAX]:
-            name = self._name(check.authorization)
-            if not await checks.claim(tenant_id, self._group, digest, check, name=name, now_ms=now_ms):
-                continue
-            settled = await self._settle_claimed(name, check.authorization)
-            if settled is not None and not settled["replayed"]:
-                await checks.settled(tenant_id, digest, name, now_ms=now_ms)
-                return self._recorded(settled, matched=True)
-            # It was settled by another event, whose claim a Redis that lost its newest writes forgot.
-            await checks.let_go(tenant_id, digest, name)
+        for group in self._groups:
+            if (answer := await self._matched(group, known, now_ms)) is not None:
+                return answer
         if not known.is_first:
             # What another delivery did meanwhile counts.
             known = await checks.arrived(tenant_id, digest, now_ms=now_ms)
@@ -160,6 +149,29 @@ class _Recording:
                 if answer := await self._settle_again(claim):
                     return answer
         return await self._late(known)
+
+    async def _matched(self, group: str, known: Delivery, now_ms: int) -> dict[str, Any] | None:
+        """Settles the best of a group's open checks; None if there is none that it may answer."""
+        checks, tenant_id, digest = self._native.plane.open_checks, self._tenant_id, self._told.digest
+        found = await checks.candidates(
+            tenant_id,
+            group,
+            cost_nano=self._pricing.cost_nano,
+            now_ms=now_ms,
+            # Clocks differ: what was just placed by Redis's may lie ahead of ours.
+            placed_until_ms=now_ms + HOLD_MS if known.is_first else known.first_ms + SAME_SECOND_MS,
+        )
+        for check in found[:TRIES_MAX]:
+            name = self._name(check.authorization)
+            if not await checks.claim(tenant_id, group, digest, check, name=name, now_ms=now_ms):
+                continue
+            settled = await self._settle_claimed(name, check.authorization)
+            if settled is not None and not settled["replayed"]:
+                await checks.settled(tenant_id, digest, name, now_ms=now_ms)
+                return self._recorded(settled, matched=True)
+            # It was settled by another event, whose claim a Redis that lost its newest writes forgot.
+            await checks.let_go(tenant_id, digest, name)
+        return None
 
     def _name(self, authorization: str) -> str:
         return ids.encode(ids.HOLD, self._native.plane.keyring.verify(authorization).body.hold_id)
@@ -179,9 +191,10 @@ class _Recording:
             return self._duplicate()
         checks = self._native.plane.open_checks
         hold = self._native.plane.keyring.verify(claim.authorization)
-        await checks.take(
-            self._tenant_id, self._group, authorization=claim.authorization, placed_ms=hold.placed_ms
-        )
+        for group in self._groups:
+            await checks.take(
+                self._tenant_id, group, authorization=claim.authorization, placed_ms=hold.placed_ms
+            )
         settled = await self._settle_claimed(claim.check, claim.authorization)
         if settled is None:
             await checks.let_go(self._tenant_id, self._told.digest, claim.check)

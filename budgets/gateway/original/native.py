@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -17,6 +17,9 @@ from budgets.gateway.request import Request
 from budgets.services.dataplane import DataPlane
 from budgets.services.snapshots import Snapshot
 from noburn.kit.problems import ProblemError, problem
+
+REROUTED: Final = ""
+"""In the place of a model: checks of calls for which noburn chose another one than was asked for."""
 
 Answer = tuple[int, bytes, list[tuple[bytes, bytes]]]
 Handler = Callable[[Request], Awaitable[Answer]]

@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from noburn_sdk import UnavailableError
-from noburn_sdk._requests import Preflight
+from noburn_sdk import Gate, UnavailableError
+from noburn_sdk._answers import Reply
+from noburn_sdk._exchange import Lost
+from noburn_sdk._requests import Preflight, Request
 from noburn_sdk.estimate.cost import Rates, bound_nano
 from noburn_sdk.gate import Asked
+from noburn_sdk.gate.serving import ServingGate
 from noburn_sdk.integrations.openai.endpoints import CHAT
 from noburn_sdk.leases import Draw, Lease, Leases
 from noburn_sdk.leases.bounds import Bounds
+from noburn_sdk.leases.pool import (
+    BURN_SECONDS,
+    CALLS_MIN,
+    IDLE_SECONDS,
+    LEASES_MAX,
+    PAUSE_SECONDS,
+    REPORT_SECONDS,
+)
 from noburn_sdk.settling import Resolution
 from noburn_sdk.testing import MemoryGate, MemoryPlane
 
+REPORT_DEMANDED_SECONDS = 5.0
+"""How often noburn demands a report: how soon an edit reaches every holder."""
+SECONDS = 60.0
 RATES = Rates("m", {"input_tokens": [(0, 1_000)], "output_tokens": [(0, 1_000)]})
 
 
@@ -207,8 +224,179 @@ class TestLeases:
         assert sum(bounds) + kind.lease.left == 5_000
         assert kind.lease.left < bounds[0]
 
-    def test_are_off_unless_asked_for(self) -> None:
-        assert MemoryGate(MemoryPlane(), outbox=False).leases is None
+    def test_are_on_but_where_each_call_is_to_be_asked_about(self, tmp_path: Path) -> None:
+        common: dict[str, Any] = {
+            "api_key": "nb_test_x",
+            "base_url": "http://noburn.invalid",
+            "outbox": False,
+        }
+        made = [
+            Gate(**common),
+            Gate(**common, mode="observe"),
+            ServingGate(**common),
+            MemoryGate(MemoryPlane()),
+        ]
+        assert [gate.leases is not None for gate in made] == [True, False, False, False]
+        for gate in made:
+            gate.close(0)
+
+
+class LeasingPlane(MemoryPlane):
+    """A plane that gives leases of $1 and keeps what it is asked. With `recall` it wants them back and gives no more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[str, str, dict[str, Any]]] = []
+        self.recall: str | None = None
+        self.lost = 0
+        """How many answers to asks for a lease are lost."""
+
+    def answer(self, request: Request) -> Reply | Lost:
+        if not request.path.startswith("/v1/leases"):
+            return super().answer(request)
+        body = json.loads(request.body or b"{}")
+        self.asked.append((request.path, str(request.idempotency_key), body))
+        if request.path == "/v1/leases":
+            if self.lost:
+                self.lost -= 1
+                return Lost(TimeoutError("the answer was lost"))
+            value = self._lease(str(request.idempotency_key))
+        else:
+            results = [{"seq": draw["seq"], "status": 200, "cost_usd": "0"} for draw in body["draws"]]
+            closed = request.path.endswith("/close")
+            value = {"results": results, "draws": 0, "closed": closed, "recall": self.recall}
+        return Reply(200, {"content-type": "application/json"}, json.dumps(value).encode())
+
+    def _lease(self, key: str) -> dict[str, Any]:
+        if self.recall is not None:
+            return {"decision": "deny", "reason": "not_leasable"}
+        price = {"usd_per_million_tokens": "1"}
+        prices = {"input_tokens": price, "output_tokens": price}
+        return {
+            "decision": "allow",
+            "authorization": "nba1.lease",
+            "lease": {"id": f"hold_{key}", "amount_usd": "1", "draw_seconds": 60.0, "report_seconds": 5},
+            "provider": "openai",
+            "max_output_tokens": 100,
+            "prices": [
+                {"provider": "openai", "model": "gpt-4o-mini", "variant": "standard", "prices": prices}
+            ],
+            "guards": {},
+        }
+
+    def sent(self, word: str) -> list[tuple[str, str, dict[str, Any]]]:
+        """What was asked of paths that end so."""
+        return [one for one in self.asked if one[0].endswith(word)]
+
+
+class Ticking:
+    """A pool of leases with a clock to move, and its rounds made by hand."""
+
+    def __init__(self, plane: LeasingPlane) -> None:
+        self.plane, self.now = plane, 100.0
+        self.gate = MemoryGate(plane, outbox=False, max_retries=0, retry_timeout=0)
+        self.leases = Leases(
+            self.gate._patient_client, self.gate.settler, ttl_seconds=60, clock=lambda: self.now
+        )
+        self.leases._start = lambda: None  # type: ignore[method-assign]
+        self.leases._client = self.gate._patient_client()
+
+    def round(self, seconds: float = 0.0) -> None:
+        """Lets so much time pass, and looks after the leases once."""
+        self.now += seconds
+        self.leases._round()
+
+    def draws(self, **fields: Any) -> bool:
+        """Whether a call is drawn; it is not made."""
+        drawn = self.leases.draw(asked(**fields))
+        if drawn is not None:
+            drawn.draw.put(Resolution("void", "k", {}))
+        return drawn is not None
+
+    def leased(self, **fields: Any) -> None:
+        """Calls until calls of this kind are leased."""
+        for _ in range(CALLS_MIN):
+            assert not self.draws(**fields)
+        self.round()
+        assert self.draws(**fields)
+
+
+@pytest.fixture
+def ticking() -> Iterator[Ticking]:
+    made = Ticking(LeasingPlane())
+    yield made
+    made.gate.close(SECONDS)
+
+
+class TestKeeping:
+    def test_an_edit_reaches_every_holder_within_the_bound(self, ticking: Ticking) -> None:
+        # As many as one process may have, called all the time: none of them is ended for another reason.
+        names = [f"c{number}" for number in range(LEASES_MAX)]
+        for name in names:
+            ticking.leased(customer=name)
+        heard = dict.fromkeys(names, ticking.now)
+        ticking.plane.recall = "policy"
+        for _ in range(int(REPORT_DEMANDED_SECONDS / PAUSE_SECONDS)):
+            for name in names:
+                if ticking.draws(customer=name):
+                    heard[name] = ticking.now
+            ticking.round(PAUSE_SECONDS)
+        assert max(heard.values()) - 100.0 <= REPORT_SECONDS
+        # With what is left for the answer on its way, and for a machine that is slow.
+        assert REPORT_SECONDS + PAUSE_SECONDS < REPORT_DEMANDED_SECONDS / 2
+        assert not any(ticking.draws(customer=name) for name in names)
+
+    def test_reports_on_a_lease_as_often_as_noburn_demands(self, ticking: Ticking) -> None:
+        ticking.leased()
+        gaps, before, last = [], 0, ticking.now
+        for _ in range(int(40 / PAUSE_SECONDS)):
+            assert ticking.draws()
+            ticking.round(PAUSE_SECONDS)
+            if (told := len(ticking.plane.sent("/report"))) > before:
+                gaps.append(ticking.now - last)
+                before, last = told, ticking.now
+        assert len(gaps) > 10
+        assert max(gaps) <= REPORT_DEMANDED_SECONDS / 2
+
+    def test_a_call_now_and_then_is_asked_about(self, ticking: Ticking) -> None:
+        for _ in range(20):
+            assert not ticking.draws()
+            ticking.round(BURN_SECONDS)
+        assert ticking.plane.asked == []
+
+    def test_what_no_call_is_drawn_from_is_given_back(self, ticking: Ticking) -> None:
+        ticking.leased()
+        for _ in range(int(IDLE_SECONDS / PAUSE_SECONDS) + 2):
+            ticking.round(PAUSE_SECONDS)
+        assert len(ticking.plane.sent("/close")) == 1
+        assert not ticking.draws()
+
+    def test_a_lease_whose_answer_was_lost_is_asked_for_again_and_closed(self, ticking: Ticking) -> None:
+        # As often as it is tried.
+        ticking.plane.lost = 3
+        for _ in range(CALLS_MIN):
+            ticking.draws()
+        ticking.round()
+        assert not ticking.draws()
+        assert ticking.gate.flush(SECONDS)
+        first, *again = ticking.plane.sent("/leases")
+        assert again == [first] * 3
+        ((path, _, body),) = ticking.plane.sent("/close")
+        assert (path, body["total"]) == (f"/v1/leases/hold_{first[1]}/close", 0)
+
+    def test_a_draw_says_what_its_pre_flight_would_have(self, ticking: Ticking) -> None:
+        ticking.leased()
+        drawn = ticking.leases.draw(asked(task="extract", steps=2))
+        assert drawn is not None
+        drawn.draw.put(Resolution("settle", "k", {"usage": {"input_tokens": 1, "output_tokens": 1}}))
+        assert ticking.gate.flush(SECONDS)
+        ((_, _, body),) = ticking.plane.sent("/report")
+        assert body["draws"][0]["call"] == {
+            "input_tokens": 10,
+            "max_output_tokens": 20,
+            "task": "extract",
+            "steps": 2,
+        }
 
 
 class TestBounds:

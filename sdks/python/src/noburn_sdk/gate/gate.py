@@ -253,7 +253,7 @@ class Gate:
 
     def _told(self, resolution: Resolution, result: Settled) -> None:
         if self._telemetry is not None:
-            model = resolution.body.get("model")
+            model = resolution.body.get("draw", resolution.body).get("model")
             self._telemetry.settled(model if isinstance(model, str) else "", result)
         if result.overrun_usd:
             logger.info("%s cost %s USD more than it held", resolution.key, result.overrun_usd)

@@ -120,7 +120,13 @@ class _DirectNoburn(AsyncNoburn):
 
 
 class ServingGate(Gate):
-    """A `Gate` that belongs to one event loop. Close it by `aclose`, on that loop."""
+    """A `Gate` that belongs to one event loop. Close it by `aclose`, on that loop.
+
+    It asks about each call unless `leases=True`: it stands beside noburn, and its callers are told how budgets stand.
+    """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **{"leases": False, **settings})
 
     def _begin(self) -> None:
         super()._begin()

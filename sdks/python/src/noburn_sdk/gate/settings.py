@@ -24,8 +24,9 @@ class Settings:
     `allow_usd_max` a day and process goes through unasked and unrecorded. `max_output_tokens`: the cap of calls
     that name none; without it the tenant's default. `ttl_seconds`: how long a hold lives until it is presumed
     spent. `cut_streams`: end a stream where it would cost more than its hold. `outbox`: a folder, None for the
-    usual one, False for none. `leases`: decide about calls from amounts that this process was given beforehand, where
-    it has any, instead of asking about each. `flush_timeout`: how long the end of the process may wait for settlements.
+    usual one, False for none. `leases`: decide about calls that come often from amounts that this process was given
+    beforehand, instead of asking about each; not in mode observe. `flush_timeout`: how long the end of the process may
+    wait for settlements.
     """
 
     mode: Mode = "enforce"
@@ -40,7 +41,7 @@ class Settings:
     ttl_seconds: int = 600
     cut_streams: bool = False
     outbox: str | Path | Literal[False] | None = None
-    leases: bool = False
+    leases: bool = True
     flush_timeout: float = 2.0
 
     def __post_init__(self) -> None:

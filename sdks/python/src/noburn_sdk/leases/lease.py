@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from noburn_sdk._config import logger
+from noburn_sdk._requests import Preflight
 from noburn_sdk.estimate import UnpricedError, bound_nano
 from noburn_sdk.leases.bounds import Bounds
 from noburn_sdk.results import Allowed
@@ -53,6 +54,8 @@ class Lease:
         self.heard_at = now
         """When a report of it was last answered."""
         self.tries_at = now
+        self.drawn_at = now
+        """When a call was last drawn from it."""
         self._put = put
         self._lock = threading.Lock()
         self._left, self._left_tokens, self._left_requests = nano, tokens, requests
@@ -61,8 +64,11 @@ class Lease:
         self._reckoned: dict[int, int] = {}
         self._ended = self._told = self._heard = 0
 
-    def draw(self, nano: int, tokens: int, now: float) -> Draw | None:
-        """Takes a call's bound, or None where it does not fit, or nothing may be drawn any more."""
+    def draw(self, nano: int, tokens: int, now: float, asked: Preflight | None = None) -> Draw | None:
+        """Takes a call's bound, or None where it does not fit, or nothing may be drawn any more.
+
+        `asked` is what the log of decisions is told of the call.
+        """
         if now >= self.until:
             return None
         with self._lock:
@@ -80,7 +86,8 @@ class Lease:
             if self._left_tokens is not None:
                 self._left_tokens -= tokens
             self._taken += 1
-            return Draw(self, self._taken, nano, tokens)
+            self.drawn_at = now
+            return Draw(self, self._taken, nano, tokens, asked)
 
     def _collect(self) -> None:
         """Adds what came back; under the lock."""
@@ -128,6 +135,7 @@ class Lease:
             "seq": draw.sequence,
             "bound_usd": _usd(draw.nano),
             "bound_tokens": draw.tokens,
+            **({"call": _said(draw.asked)} if draw.asked is not None else {}),
             **{name: value for name, value in body.items() if name != "authorization"},
         }
         wire = {"id": self.id, "authorization": self.authorization, "nonce": self.nonce, "draw": told}
@@ -165,10 +173,13 @@ class Lease:
 class Draw:
     """One call of a lease. `put` is what a held call gives its end to, as it would give it to the settler."""
 
-    __slots__ = ("lease", "nano", "sequence", "tokens")
+    __slots__ = ("asked", "lease", "nano", "sequence", "tokens")
 
-    def __init__(self, lease: Lease, sequence: int, nano: int, tokens: int) -> None:
+    def __init__(
+        self, lease: Lease, sequence: int, nano: int, tokens: int, asked: Preflight | None = None
+    ) -> None:
         self.lease, self.sequence, self.nano, self.tokens = lease, sequence, nano, tokens
+        self.asked = asked
 
     def put(self, resolution: Resolution) -> None:
         """Ends it. Never raises."""
@@ -180,6 +191,14 @@ class Draw:
         except Exception:
             # It stays taken, and its lease open, until that is presumed spent.
             logger.exception("a draw could not be ended: %s", resolution.key)
+
+
+_KNOWN = {"model", "provider", "subject", "tags", "ttl_seconds"}
+"""What noburn knows of a call by its lease."""
+
+
+def _said(asked: Preflight) -> dict[str, Any]:
+    return {name: value for name, value in asked.to_wire(wait_ms=0).items() if name not in _KNOWN}
 
 
 def _usd(nano: int) -> str:

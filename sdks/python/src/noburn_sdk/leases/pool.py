@@ -8,16 +8,17 @@ import time
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
-from noburn_sdk import _answers, _requests
+from noburn_sdk import _answers, _calls, _requests
 from noburn_sdk._config import logger
 from noburn_sdk._requests import Preflight
 from noburn_sdk.client import Noburn
-from noburn_sdk.errors import InvalidRequestError, NoburnError
+from noburn_sdk.errors import InvalidRequestError, NoburnError, UnavailableError
 from noburn_sdk.estimate import UnpricedError, rates_from
 from noburn_sdk.leases.bounds import Bounds
 from noburn_sdk.leases.lease import Drawn, Lease, usd
-from noburn_sdk.settling.settler import Settler
+from noburn_sdk.settling.settler import Resolution, Settler
 
 CALLS_MIN = 3
 """So many calls of one kind within BURN_SECONDS are worth a lease."""
@@ -28,6 +29,9 @@ CALLS_AHEAD = 8
 
 REPORT_SECONDS = 2.0
 """An open lease is reported on so often, calls or none: an edit reaches its holder that soon."""
+
+IDLE_SECONDS = 5.0
+"""A lease that no call was drawn from for so long is given back."""
 
 RENEW_SECONDS = 15.0
 RENEW_PART = 4
@@ -125,6 +129,8 @@ class Leases:
             return None
         lease = kind.lease
         if lease is None:
+            if now - kind.since > BURN_SECONDS:
+                kind.since, kind.calls = now, 0
             kind.calls += 1
             if kind.calls >= CALLS_MIN:
                 self._want(kind, now)
@@ -135,7 +141,7 @@ class Leases:
         except UnpricedError:
             return None
         tokens = asked.input_tokens + asked.n * cap
-        draw = lease.draw(nano, tokens, now)
+        draw = lease.draw(nano, tokens, now, asked)
         kind.note(nano, tokens, now)
         if draw is None or lease._left * RENEW_PART < lease.nano or now > lease.until - RENEW_SECONDS:
             self._want(kind, now)
@@ -189,7 +195,8 @@ class Leases:
         for lease in list(self._open.values()):
             if self._stop.is_set():
                 return
-            drawable = id(lease) in current and lease.recalled is None and now < lease.until
+            idle = now - lease.drawn_at > IDLE_SECONDS
+            drawable = id(lease) in current and lease.recalled is None and now < lease.until and not idle
             if not drawable and self._ended(lease):
                 self._close(lease)
             elif now - max(lease.heard_at, lease.tries_at) >= REPORT_SECONDS:
@@ -198,7 +205,6 @@ class Leases:
         for kind in list(self._kinds.values()):
             if kind.lease is not None and (kind.lease.recalled or now >= kind.lease.until):
                 kind.lease = None
-                kind.calls = 0 if kind.calls < CALLS_MIN else CALLS_MIN
 
     def _ended(self, lease: Lease) -> bool:
         return lease.standing()[1] and self._clock() - lease.tries_at >= 0
@@ -229,12 +235,16 @@ class Leases:
             body["subject"] = subject
         if asked.tags:
             body["tags"] = dict(asked.tags)
-        sent = self._clock()
+        sent, key = self._clock(), uuid4().hex
         try:
-            answer = self._ask("/v1/leases", body)
+            answer = self._ask("/v1/leases", body, key)
         except NoburnError as error:
             logger.debug("no lease: %s", error)
             kind.not_before = self._clock() + REFUSED_SECONDS
+            lost = isinstance(error, UnavailableError)
+            if lost and (error.__cause__ is None or not _calls.never_left(error.__cause__)):
+                # It may have been placed, and would stand in others' way until it expires.
+                self._settler.put(Resolution("unlease", key, {"ask": body, "nonce": self._nonce}))
             return
         lease = self._lease_of(answer, asked, sent)
         if lease is None:
@@ -276,11 +286,10 @@ class Leases:
         )
 
     def _give_back(self, answer: Mapping[str, Any]) -> None:
-        body = {"authorization": answer["authorization"], "nonce": self._nonce, "total": 0, "draws": []}
-        try:
-            self._ask(f"/v1/leases/{answer['lease']['id']}/close", body)
-        except NoburnError as error:
-            logger.debug("a lease could not be given back: %s", error)
+        """Closes a lease that nothing is drawn from, as often as it takes: by the settler."""
+        lease_id = str(answer["lease"]["id"])
+        body = {"id": lease_id, "authorization": answer["authorization"], "nonce": self._nonce}
+        self._settler.put(Resolution("unlease", lease_id, body))
 
     def _report(self, lease: Lease) -> None:
         """Asks whether a lease is to be given back. Its draws are told by the settler."""
@@ -330,9 +339,9 @@ class Leases:
             if lease.recalled is not None:
                 self._wake.set()
 
-    def _ask(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    def _ask(self, path: str, body: dict[str, Any], key: str | None = None) -> dict[str, Any]:
         assert self._client is not None
-        return _answers.answer(self._client._ask(_requests.post(path, body, None)))
+        return _answers.answer(self._client._ask(_requests.post(path, body, key)))
 
     def close(self, timeout: float) -> None:
         """Gives everything back that is not in use, once its draws are told. Then nothing is drawn any more."""

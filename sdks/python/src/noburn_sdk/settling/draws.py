@@ -1,4 +1,4 @@
-"""Reports of draws: one request for each lease and process, answered draw by draw."""
+"""Reports of draws, one request for each lease and process, answered draw by draw; and leases that nobody drew from."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from noburn_sdk import _answers, _requests
 from noburn_sdk.errors import NoburnError
+from noburn_sdk.results import Settled
 
 if TYPE_CHECKING:
     from noburn_sdk.client import Noburn
@@ -48,6 +49,35 @@ def report(
         (int(item.body["draw"]["seq"]), _nano(result)) for item, result in zip(part, results, strict=True)
     ]
     return errors, costs, value
+
+
+def give_back(client: Noburn, item: Resolution) -> None:
+    """Closes a lease of which nothing was drawn. One whose answer was lost is asked for again, with the same key, to
+    learn which it is. Raises NoburnError when that failed."""
+    body = item.body
+    lease_id, authorization = body.get("id"), body.get("authorization")
+    if lease_id is None:
+        value = _answers.answer(client._ask(_requests.post("/v1/leases", body["ask"], item.key)))
+        if value.get("decision") != "allow":
+            return
+        lease_id, authorization = value["lease"]["id"], value["authorization"]
+    end = {"authorization": authorization, "nonce": body["nonce"], "total": 0, "draws": []}
+    _answers.answer(client._ask(_requests.post(f"/v1/leases/{lease_id}/close", end, None)))
+
+
+def settled(item: Resolution, result: Mapping[str, Any]) -> Settled:
+    """What became of a draw: its bound is what it held."""
+    bound, nano = Decimal(item.body["draw"]["bound_usd"]), _nano(result)
+    cost = None if nano is None else Decimal(nano).scaleb(-9)
+    return Settled(
+        cost_usd=cost,
+        released_usd=None if cost is None else max(Decimal(0), bound - cost),
+        overrun_usd=Decimal(0) if cost is None else max(Decimal(0), cost - bound),
+        replayed=result.get("replayed") is True,
+        state=str(result.get("state", "")),
+        late=result.get("late") is True,
+        raw=result,
+    )
 
 
 def _nano(result: Mapping[str, Any]) -> int | None:

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from noburn_sdk import _answers, _requests
 from noburn_sdk._config import logger
@@ -31,18 +31,23 @@ ASIDE_SECONDS = 10.0
 BACKOFF_SECONDS = 0.25
 BACKOFF_SECONDS_MAX = 30.0
 
+Op = Literal["settle", "void", "reclaim", "unlease", "draw"]
+ASIDE = ("reclaim", "unlease")
+"""What may have to wait at the gateway, and so stands behind all else."""
+
 
 @dataclass(frozen=True)
 class Resolution:
     """What becomes of a hold, as it is sent.
 
     `draw` tells of one call of a lease, which its body names. `reclaim` frees a hold whose pre-flight got no
-    answer: its body is the pre-flight's, asked again with the same key, and what that returns is voided.
+    answer: its body is the pre-flight's, asked again with the same key, and what that returns is voided. `unlease`
+    does the same for a lease that nobody drew from: it is asked for again, unless its body names it, and closed.
     """
 
-    op: Literal["settle", "void", "reclaim", "draw"]
+    op: Op
     key: str
-    """The hold's id, or the pre-flight's key: one resolution each."""
+    """The hold's id, or the key of the pre-flight or of the lease: one resolution each."""
     body: dict[str, Any]
 
     def to_disk(self) -> dict[str, Any]:
@@ -51,7 +56,7 @@ class Resolution:
 
 
 def _from_disk(item: dict[str, Any]) -> Resolution | None:
-    if item.get("op") not in ("settle", "void", "reclaim", "draw") or not isinstance(item.get("body"), dict):
+    if item.get("op") not in get_args(Op) or not isinstance(item.get("body"), dict):
         return None
     return Resolution(item["op"], item["key"], item["body"])
 
@@ -226,8 +231,8 @@ class Settler:
 
     def _send(self, batch: list[Resolution]) -> None:
         """Delivers what can be sent at once, and puts aside what may have to wait at the gateway."""
-        self._aside += [item for item in batch if item.op == "reclaim"]
-        self._deliver_all([item for item in batch if item.op != "reclaim"])
+        self._aside += [item for item in batch if item.op in ASIDE]
+        self._deliver_all([item for item in batch if item.op not in ASIDE])
 
     def _send_aside(self) -> None:
         """Sends the first reclaim if it is time to, and passes the marks that nothing is before."""
@@ -318,11 +323,13 @@ class Settler:
             return self._put_off(part, error)
         again: list[Resolution] = []
         heard = []
-        for item, error_of, cost in zip(part, errors, costs, strict=True):
+        for item, error_of, cost, result in zip(part, errors, costs, answer["results"], strict=True):
             left = self._failed(item, error_of) if error_of is not None else []
             again += left
             if not left:
                 heard.append(cost)
+            if error_of is None:
+                self._tell(item, draws.settled(item, result))
         self._done([item for item in part if item not in again])
         if self.on_report is not None:
             try:
@@ -336,6 +343,8 @@ class Settler:
         try:
             if item.op == "reclaim":
                 self._reclaim(item)
+            elif item.op == "unlease":
+                draws.give_back(self._client, item)
             else:
                 reply = self._client._ask(_requests.post("/v1/void", item.body, None))
                 self._tell(item, _answers.settled(reply))

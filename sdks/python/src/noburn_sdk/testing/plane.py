@@ -269,11 +269,14 @@ class _AsyncMemoryNoburn(AsyncNoburn):
 
 
 class MemoryGate(Gate):
-    """A gate onto a plane in memory. It takes the settings of `Gate`; without an outbox unless one is named."""
+    """A gate onto a plane in memory, which gives no leases. It takes the settings of `Gate`; without an outbox unless one
+    is named."""
 
     def __init__(self, plane: MemoryPlane, **settings: Any) -> None:
         self.plane = plane
-        super().__init__("nb_test_memory", "http://noburn.invalid", **{"outbox": False, **settings})
+        super().__init__(
+            "nb_test_memory", "http://noburn.invalid", **{"outbox": False, "leases": False, **settings}
+        )
 
     def _new_client(self, **options: Any) -> Noburn:
         client = _MemoryNoburn(self._key, self.base_url, **options)
