@@ -19,7 +19,7 @@ from tests.api.things import made, make_things
 SEED = 4711
 HOLDS = 80
 SETS = 4
-EXAMPLES = 6
+EXAMPLES = 3
 SOAK_EXAMPLES = 150
 POLLS_MAX = 2_000
 SECONDS_MAX = 900

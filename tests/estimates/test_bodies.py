@@ -18,7 +18,7 @@ from benchmarks import reference
 from budgets.domain.tokenizers import CLAUDE_LATE, tokenizer_of
 from tests.estimates.texts import anything, values
 
-LONG = settings(max_examples=150, deadline=None)
+LONG = settings(max_examples=60, deadline=None)
 PUBLISHED: tuple[tuple[str, reference.Ranks], ...] = (
     ("gpt-4o-mini", "o200k_base"),
     ("gpt-4.1", "o200k_base"),

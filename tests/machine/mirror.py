@@ -26,6 +26,7 @@ Key = Any
 
 FIELDS = ("inc", "seq", "bv", "chunk", "used", "held", "pf", "gone")
 FOREVER = 1 << 60
+READS_MAX: Final = 100
 
 _EPOCHS = """SELECT epoch_id, state, floor(extract(epoch FROM valid_until) * 1000)::bigint FROM epochs
     WHERE shard = %s AND (closed_at IS NULL OR closed_at >= %s) ORDER BY created_at"""
@@ -124,8 +125,7 @@ class Mirror:
 
     def read(self) -> None:
         """Look at both stores; take note of what was placed meanwhile, and assert everything."""
-        self._read_postgres()
-        self._read_redis()
+        self._read_both()
         for hold in self._placed():
             self._take(hold)
         self.truth.check(list(self.pg.counters))
@@ -142,7 +142,16 @@ class Mirror:
                         )
                 self._returned(key, row)
 
-    def _read_postgres(self) -> None:
+    def _read_both(self) -> None:
+        """Both as they were at one moment: what a caller gave up goes on behind it, and may come between two readings."""
+        for _ in range(READS_MAX):
+            stood = self._read_postgres()
+            self._read_redis()
+            if self._read_postgres() == stood:
+                return
+        raise AssertionError("PostgreSQL never stood still")
+
+    def _read_postgres(self) -> list[Any]:
         pg, tenant = self.pg, self.account.tenant_id
         owner = self.world.owner
         with owner.pipeline():
@@ -178,6 +187,7 @@ class Mirror:
             found.first = tuple(first)
             pg.resolutions[hold_id] = found
             self.revisions[hold_id] = revision
+        return [epochs, counters, grants, resolutions]
 
     def _read_redis(self) -> None:
         """One question for all of it: most of a life's time would go into asking."""

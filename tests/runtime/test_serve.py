@@ -100,7 +100,9 @@ def served(home: Home) -> Iterator[Served]:
 class TestServe:
     def test_answers_and_ends_cleanly_with_everything_it_started(self, served: Served) -> None:
         assert served.status("/readyz") == 200
-        assert served.status("/admin/login/") == 200
+        assert served.status("/account/login/") == 200
+        # Operators sign in where everybody does.
+        assert served.status("/admin/login/") == 302
         assert served.status("/static/admin/css/base.css") == 200
         pids = served.processes()
         # serve, web and its worker, Celery's worker and beat, at the least.

@@ -58,6 +58,7 @@ def comes(email: str, *, known: bool = False, verified: bool = True, **environme
                 "OIDC_CLIENT_ID": "noburn",
                 "OIDC_CLIENT_SECRET": "s3cret",
                 "OIDC_NAME": "Acme SSO",
+                "NOBURN_SIGNUP": "open",
                 "WHO": email,
                 "KNOWN": "1" if known else "0",
                 **environment,
