@@ -22,7 +22,8 @@ from noburn.runtime.home import Home
 from noburn.runtime.servers import Counters, launch_argv, plain_environment
 
 MASTERS = 3
-NODE_TIMEOUT_MS = 1_000
+NODE_TIMEOUT_MS = 3_000
+"""Longer than a busy machine keeps a server waiting: a failover that nobody asked for ends epochs amid a story."""
 WAIT_SECONDS = 60.0
 POLL_SECONDS = 0.02
 KEYS_AT_ONCE = 10
