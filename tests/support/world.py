@@ -151,6 +151,9 @@ class World:
 
     def lose_redis(self, *, scripts: bool = True) -> None:
         """Loses what a kill -9 of a Redis without a disk loses: the data, and the scripts."""
+        if (nodes := getattr(self.redis, "nodes_manager", None)) is not None:
+            # These commands go to whom the client takes for masters, which another story may have changed.
+            nodes.initialize()
         self.redis.flushall()
         if scripts:
             self.redis.script_flush()
