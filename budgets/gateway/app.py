@@ -409,7 +409,7 @@ class GatewayApp:
         """Notes a decision; a dry run decides nothing, and a replay nothing new."""
         if wanted.dry_run or (type(answer) is Placed and answer.replayed):
             return
-        try:
+        with self._plane.decisions.missing(snapshot.policy.tenant_id):
             # Placing may have read a newer policy than the request came in under.
             current = self._plane.snapshots.get(snapshot.policy.tenant_id) or snapshot
             waited_ms = int((time.monotonic() - started) * 1000) if wanted.wait_ms and call else 0
@@ -431,10 +431,6 @@ class GatewayApp:
                     ),
                 )
             )
-        except Exception:
-            # The hold is placed: a defect of the log must not keep its authorization from the caller.
-            log.exception("a decision was not noted")
-            self._plane.decisions.missed(snapshot.policy.tenant_id)
 
     async def _settle(self, request: Request) -> Answer:
         tenant_id = await self._settling(request)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -30,8 +29,6 @@ from noburn.kit import ids
 from noburn.kit.clock import wire_time
 from noburn.kit.money import BadAmount, from_usd, to_usd
 from noburn.kit.problems import FieldError, ProblemError, problem, to_bytes
-
-log = logging.getLogger(__name__)
 
 
 def _nano(value: str, field: str) -> int:
@@ -140,11 +137,8 @@ class LeaseEndpoint:
         """Notes a draw that was new: it is the decision. A lease is none, and a call refused one is asked about."""
         if drawn is None or drawn.outcome in ("replayed", "conflict") or drawn.revision > 1:
             return
-        try:
+        with self._plane.decisions.missing(lease.body.tenant_id):
             self._plane.decisions.note(record(said, draw, lease))
-        except Exception:
-            log.exception("a decision was not noted")
-            self._plane.decisions.missed(lease.body.tenant_id)
 
     async def report(
         self, body: bytes, tenant_id: UUID, lease_id: str, request_id: str, *, close: bool

@@ -10,6 +10,8 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID, uuid4
@@ -94,6 +96,15 @@ class DecisionLog:
             self._bytes += len(record)
         else:
             self._lose(decision.tenant_id, decision.at_us, "full")
+
+    @contextmanager
+    def missing(self, tenant_id: UUID) -> Iterator[None]:
+        """Counts a decision whose noting fails within: its money is taken, and the answer is not kept back by the log."""
+        try:
+            yield
+        except Exception:
+            log.exception("a decision was not noted")
+            self.missed(tenant_id)
 
     def missed(self, tenant_id: UUID) -> None:
         """Counts a decision that could not be noted."""
