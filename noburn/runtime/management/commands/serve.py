@@ -98,7 +98,9 @@ def _programs(host: str) -> list[Program]:
         Program("beat", beat),
     ]
     if "epoch" in get_commands():
-        programs.append(Program("epochs", [python, str(settings.BASE_DIR / "manage.py"), "epoch", "run"]))
+        programs.append(
+            Program("epochs", [python, str(settings.BASE_DIR / "manage.py"), "epoch", "--skip-checks", "run"])
+        )
     return programs
 
 
@@ -124,6 +126,8 @@ def _environment() -> dict[str, str]:
         "PORT": str(settings.PORT),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(settings.BASE_DIR), os.environ.get("PYTHONPATH")])),
         "PYTHONUNBUFFERED": "1",
+        # The system checks load every page, two seconds of work, and were run by this command already.
+        "CELERY_SKIP_CHECKS": "1",
         # Celery warns root at length on every start; who runs all of noburn as root has decided that already.
         "PYTHONWARNINGS": os.environ.get("PYTHONWARNINGS", "ignore::UserWarning:celery.platforms"),
     }
