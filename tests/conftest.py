@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
+from noburn.runtime.names import ACROSS
 from tests.simulator.report import pytest_terminal_summary as pytest_terminal_summary
 
 if TYPE_CHECKING:
@@ -59,6 +60,11 @@ def _read_settings() -> None:
 
 
 _read_settings()
+
+from noburn.kit.tenancy import span_in_this_process  # noqa: E402
+
+# Tests look at everything; what they send as requests begins with nobody's rows, as anywhere.
+span_in_this_process()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -120,8 +126,14 @@ def redis_url(servers: dict[str, str]) -> str:
 
 @pytest.fixture(scope="session")
 def database_url(django_db_setup: None, servers: dict[str, str]) -> str:
-    """The migrated database, as the application's role."""
+    """The migrated database, as the application's role; it sees no tenant's rows until it names one."""
     return servers["DATABASE_URL"]
+
+
+@pytest.fixture(scope="session")
+def across_database_url(database_url: str) -> str:
+    """The same, spanning tenants."""
+    return f"{database_url}&options=-crole%3D{ACROSS}"
 
 
 @pytest.fixture(scope="session")

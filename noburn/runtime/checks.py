@@ -16,10 +16,13 @@ from psycopg.rows import DictRow, dict_row
 
 from noburn.kit.redis_cluster import SLOTS, ask_slots, is_cluster
 from noburn.runtime.errors import RuntimeProblem
+from noburn.runtime.isolation import SPANS, UNISOLATED
+from noburn.runtime.names import ACROSS
 
 REDIS_VERSION_MIN = (7, 0)
 POSTGRES_VERSION_MIN = 15
 CONNECT_SECONDS = 5
+TABLES_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,8 @@ def role_faults(variable: str, url: str) -> list[Fault]:
         with psycopg.connect(url, connect_timeout=CONNECT_SECONDS, row_factory=dict_row) as connection:
             connection.read_only = True
             found = connection.execute(_ROLE_QUERY).fetchone()
+            spans = connection.execute(SPANS).fetchone()
+            tables = connection.execute(UNISOLATED).fetchall() if variable == "DATABASE_URL" else []
     except psycopg.Error as problem:
         return [
             Fault(
@@ -138,7 +143,11 @@ def role_faults(variable: str, url: str) -> list[Fault]:
             )
         ]
     assert found is not None
-    return _faults_of_role(variable, found)
+    assert spans is not None
+    faults = _faults_of_role(variable, found)
+    if variable == "DATABASE_OWNER_URL" or found["super"] or found["owns_schema"]:
+        return faults
+    return faults + _faults_of_isolation(variable, found["role"], spans, tables)
 
 
 _ROLE_QUERY = """
@@ -190,6 +199,39 @@ def _faults_of_role(variable: str, found: DictRow) -> list[Fault]:
                 "noburn.E015",
                 f"{variable} connects as {role}, which owns the schema or may act as its owner.",
                 "Migrations run as the owner (DATABASE_OWNER_URL); give the application a role of its own.",
+            )
+        )
+    return faults
+
+
+def _faults_of_isolation(variable: str, role: str, spans: DictRow, tables: Sequence[DictRow]) -> list[Fault]:
+    faults = []
+    is_app = variable == "DATABASE_URL"
+    if is_app and (spans["missing"] or not spans["member"]):
+        faults.append(
+            Fault(
+                "noburn.E016",
+                f"{variable} connects as {role}, which cannot become {ACROSS}: work that spans tenants needs it.",
+                "Run `python manage.py database roles` as an administrator, then `python manage.py migrate`.",
+            )
+        )
+    if spans["inherits"] or (spans["member"] and not is_app):
+        faults.append(
+            Fault(
+                "noburn.E017",
+                f"{variable} connects as {role}, which has the rights of {ACROSS} without saying so: "
+                "no row-level policy holds it.",
+                f"Run `REVOKE {ACROSS} FROM {role}` as an administrator, then `python manage.py database roles`.",
+            )
+        )
+    if tables:
+        names = ", ".join(f"{row['name']} {row['lacks']}" for row in tables[:TABLES_SHOWN])
+        more = f", and {len(tables) - TABLES_SHOWN} more" if len(tables) > TABLES_SHOWN else ""
+        faults.append(
+            Fault(
+                "noburn.E018",
+                f"Tenants are not kept apart by the database: {names}{more}.",
+                "Run `python manage.py migrate`, which makes what is missing; drop by hand what was altered.",
             )
         )
     return faults
