@@ -37,7 +37,7 @@ application = Dispatcher(
     gateway=GatewayApp(
         GatewayConfig(
             database_url=settings.DATABASE_GATEWAY_URL,
-            redis_url=settings.REDIS_URL,
+            redis_url=settings.REDIS_GATEWAY_URL,
             pepper=settings.NOBURN_PEPPER,
             signing_keys=settings.NOBURN_SIGNING_KEYS,
             signing_kid=settings.NOBURN_SIGNING_KID,

@@ -10,8 +10,9 @@ from typing import Any, Final, Protocol
 
 import psycopg
 
-TRIES: Final = 10
-"""How often a table's lock is asked for: each wait is the connection's lock_timeout."""
+TRIES: Final = 60
+LOCK_WAIT: Final = "500ms"
+"""How often a table's lock is asked for, and for how long: whoever comes behind us waits as well."""
 
 # A table is a tenant's by its column; the policies are compared word by word, as PostgreSQL writes them back.
 UNISOLATED: Final = """
@@ -70,6 +71,7 @@ def isolate(cursor: Cursor) -> int:
     other way round; a lock that is not had in time is asked for again. Raises psycopg.errors.LockNotAvailable in the
     end. What is there stays as it is: a policy that somebody altered is a fault, which is shown and not overwritten.
     """
+    cursor.execute("SELECT set_config('lock_timeout', %s, false)", [LOCK_WAIT])
     cursor.execute(UNISOLATED)
     tables = [row[0] for row in cursor.fetchall() if row[1] in ("r", "p")]
     for table in tables:
