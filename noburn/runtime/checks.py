@@ -1,6 +1,7 @@
 """Boot checks: what noburn needs of PostgreSQL and Redis, found out by asking them.
 
-A fault of kind `unreachable` may pass by itself; the others need a person, and the message says what to do.
+A fault of kind `unreachable` may pass by itself; the others need a person, and the message says what to do. With a
+`warning` noburn starts all the same, and says so each time.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from typing import Any
 
 import psycopg
 import redis
-from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from psycopg.rows import DictRow, dict_row
 
-from noburn.kit.redis_cluster import SLOTS, ask_slots, is_cluster
+from noburn.kit.redis_cluster import SLOTS, ask_slots, is_cluster, masters_of
 from noburn.runtime.errors import RuntimeProblem
 from noburn.runtime.isolation import SPANS, UNISOLATED
 from noburn.runtime.names import ACROSS
+from noburn.runtime.redis_users import excesses
 
 REDIS_VERSION_MIN = (7, 0)
 POSTGRES_VERSION_MIN = 15
@@ -33,6 +35,7 @@ class Fault:
     message: str
     hint: str
     unreachable: bool = False
+    warning: bool = False
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}"
@@ -100,6 +103,50 @@ def _server_faults(url: str, *, cluster: bool) -> list[Fault]:
             )
         )
     return faults
+
+
+def redis_user_faults(variable: str, url: str) -> list[Fault]:
+    """Returns what is wrong with the user by which `variable` comes to the counters. W-faults are no reason to stop."""
+    allowed = ("SCRIPT LOAD",) if variable == "REDIS_CONTROL_URL" else ()
+    try:
+        found = {
+            name
+            for server in masters_of(url, seconds=CONNECT_SECONDS)
+            for name in excesses(server, allowed=allowed)
+        }
+    except redis.AuthenticationError as problem:
+        return [
+            Fault(
+                "noburn.E007",
+                f"Redis does not let us in by {variable}: {problem}.",
+                "A server without an ACL file forgets its users at a restart: "
+                "run `python manage.py redis users --help`.",
+                unreachable=True,
+            )
+        ]
+    except (redis.RedisError, OSError, ValueError) as problem:
+        # Of REDIS_URL itself the other checks say it.
+        return [] if variable == "REDIS_URL" else [_silent(url, problem)]
+    if not found:
+        return []
+    return [
+        Fault(
+            "noburn.W001",
+            f"{variable} connects as a Redis user that may {', '.join(sorted(found))}, which noburn never sends: "
+            "whoever takes over the program may as well.",
+            "Make users with `python manage.py redis users --admin-url …`, and set the URLs that it prints.",
+            warning=True,
+        )
+    ]
+
+
+def user_faults(*, redis_url: str, gateway_url: str, control_url: str) -> list[Fault]:
+    """Returns what is wrong with the three users of the counters, found in one pass."""
+    urls = {"REDIS_URL": redis_url, "REDIS_GATEWAY_URL": gateway_url, "REDIS_CONTROL_URL": control_url}
+    if len(set(urls.values())) == 1:
+        # One user for all: said once.
+        urls = {"REDIS_URL": redis_url}
+    return [fault for variable, url in urls.items() for fault in redis_user_faults(variable, url)]
 
 
 def version_and_policy_faults(*, version: str, policy: str, where: str = "") -> list[Fault]:
@@ -270,7 +317,14 @@ def check_servers(*, databases: Sequence[str] | None = None, **_kwargs: Any) -> 
         gateway_url=settings.DATABASE_GATEWAY_URL,
         redis_url=settings.REDIS_URL,
     )
-    return [Error(fault.message, hint=fault.hint, id=fault.id) for fault in faults]
+    faults += user_faults(
+        redis_url=settings.REDIS_URL,
+        gateway_url=settings.REDIS_GATEWAY_URL,
+        control_url=settings.REDIS_CONTROL_URL,
+    )
+    return [
+        (Warning if fault.warning else Error)(fault.message, hint=fault.hint, id=fault.id) for fault in faults
+    ]
 
 
 def _without_password(url: str) -> str:

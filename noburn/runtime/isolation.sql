@@ -39,34 +39,37 @@ LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
     v_app oid := to_regrole('noburn_app')::oid;
     v_across oid := to_regrole('noburn_across')::oid;
+    v_missing boolean;
     r record;
 BEGIN
-    FOR r IN
-        WITH held AS (
-            SELECT c.oid, CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind, c.oid::regclass::text AS name,
-                a.grantee, a.privilege_type AS may, NULL::text AS col
-            FROM pg_class c, aclexplode(c.relacl) a
-            WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
-            UNION ALL
-            SELECT c.oid, 'TABLE', c.oid::regclass::text, a.grantee, a.privilege_type, quote_ident(t.attname)
-            FROM pg_class c JOIN pg_attribute t ON t.attrelid = c.oid AND NOT t.attisdropped, aclexplode(t.attacl) a
-            WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-            UNION ALL
-            SELECT p.oid, 'FUNCTION', p.oid::regprocedure::text, a.grantee, a.privilege_type, NULL
-            FROM pg_proc p, aclexplode(p.proacl) a
-            WHERE p.pronamespace = 'public'::regnamespace AND p.proowner = current_user::regrole)
-        SELECT coalesce(mine.kind, its.kind) AS kind, coalesce(mine.name, its.name) AS name,
-            coalesce(mine.may, its.may) || coalesce(' (' || coalesce(mine.col, its.col) || ')', '') AS may,
-            its.oid IS NULL AS missing
-        FROM (SELECT * FROM held WHERE grantee = v_app) AS mine
-        FULL JOIN (SELECT * FROM held WHERE grantee = v_across) AS its
-            ON its.oid = mine.oid AND its.kind = mine.kind AND its.may = mine.may AND its.col IS NOT DISTINCT FROM mine.col
-        WHERE its.oid IS NULL OR mine.oid IS NULL
-    LOOP
-        IF r.missing THEN
-            EXECUTE format('GRANT %s ON %s %s TO noburn_across', r.may, r.kind, r.name);
-        ELSE
-            EXECUTE format('REVOKE %s ON %s %s FROM noburn_across', r.may, r.kind, r.name);
-        END IF;
+    -- What is too much goes first, since to take a right on a table takes it on each of its columns.
+    FOREACH v_missing IN ARRAY ARRAY[false, true] LOOP
+        FOR r IN
+            WITH held AS (
+                SELECT c.oid, CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind, c.oid::regclass::text AS name,
+                    a.grantee, a.privilege_type AS may, NULL::text AS col
+                FROM pg_class c, aclexplode(c.relacl) a
+                WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+                UNION ALL
+                SELECT c.oid, 'TABLE', c.oid::regclass::text, a.grantee, a.privilege_type, quote_ident(t.attname)
+                FROM pg_class c JOIN pg_attribute t ON t.attrelid = c.oid AND NOT t.attisdropped, aclexplode(t.attacl) a
+                WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+                UNION ALL
+                SELECT p.oid, 'FUNCTION', p.oid::regprocedure::text, a.grantee, a.privilege_type, NULL
+                FROM pg_proc p, aclexplode(p.proacl) a
+                WHERE p.pronamespace = 'public'::regnamespace AND p.proowner = current_user::regrole)
+            SELECT coalesce(mine.kind, its.kind) AS kind, coalesce(mine.name, its.name) AS name,
+                coalesce(mine.may, its.may) || coalesce(' (' || coalesce(mine.col, its.col) || ')', '') AS may
+            FROM (SELECT * FROM held WHERE grantee = v_app) AS mine
+            FULL JOIN (SELECT * FROM held WHERE grantee = v_across) AS its
+                ON its.oid = mine.oid AND its.kind = mine.kind AND its.may = mine.may AND its.col IS NOT DISTINCT FROM mine.col
+            WHERE CASE WHEN v_missing THEN its.oid IS NULL ELSE mine.oid IS NULL END
+        LOOP
+            IF v_missing THEN
+                EXECUTE format('GRANT %s ON %s %s TO noburn_across', r.may, r.kind, r.name);
+            ELSE
+                EXECUTE format('REVOKE %s ON %s %s FROM noburn_across', r.may, r.kind, r.name);
+            END IF;
+        END LOOP;
     END LOOP;
 END $$;
