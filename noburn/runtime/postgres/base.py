@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import psycopg
 from django.core.exceptions import ImproperlyConfigured
 from django.db.backends.postgresql import base
 from psycopg import sql
@@ -33,8 +34,8 @@ def first_statements(scope: Scope) -> tuple[str, ...]:
     return (statements(scope)[0 if scope.across else 1],)
 
 
-class ScopedCursor(base.Cursor):
-    """A cursor whose statements carry their scope."""
+class ScopedCursor(psycopg.ClientCursor[Any]):
+    """A cursor whose statements carry their scope. Like Django's own it puts parameters in by itself."""
 
     wrapper: DatabaseWrapper | None = None
 
@@ -45,7 +46,7 @@ class ScopedCursor(base.Cursor):
             return super().execute(query, params, **options)
         text = "; ".join(prefix) + "; "
         if isinstance(query, sql.Composable):
-            query = sql.SQL(text) + query  # type: ignore[arg-type]
+            query = sql.SQL(text) + query
         elif isinstance(query, bytes):
             query = text.encode() + query
         else:
@@ -111,5 +112,5 @@ class DatabaseWrapper(base.DatabaseWrapper):
             left = self.prefix()
             if left:
                 with self.connection.cursor() as cursor:
-                    base.Cursor.execute(cursor, "; ".join(left))
+                    cursor.execute("; ".join(left))
         super()._commit()  # type: ignore[misc]

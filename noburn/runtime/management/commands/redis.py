@@ -40,7 +40,8 @@ class Command(BaseCommand):
             for user in VARIABLES.values():
                 self.stdout.write(f"user {user} {' '.join(rules_of(user)[1:])} ><password>")
             return
-        passwords, forgetful = fresh_passwords(), []
+        passwords = fresh_passwords()
+        forgetful: list[str] = []
         try:
             make_users(options["admin_url"], passwords, say=forgetful.append)
         except (redis.RedisError, OSError, ValueError) as problem:
