@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from typing import Any, Final
 
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
@@ -24,10 +26,28 @@ SPANNING: Final = (
 class TenantScope:
     """The outermost middleware of ours: whatever a view forgets to say, it sees no tenant's rows."""
 
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
-        self._get_response = get_response
+    sync_capable = True
+    # Otherwise each request would change threads once more.
+    async_capable = True
 
-    def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        scope = across_tenants if request.path_info.startswith(SPANNING) else for_nobody
-        with scope():
-            return self._get_response(request)
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        self._get_response = get_response
+        self._is_async = iscoroutinefunction(get_response)
+        if self._is_async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
+        if self._is_async:
+            return self._answer(request)
+        with _begin(request):
+            response: HttpResponseBase = self._get_response(request)
+            return response
+
+    async def _answer(self, request: HttpRequest) -> HttpResponseBase:
+        with _begin(request):
+            response: HttpResponseBase = await self._get_response(request)
+            return response
+
+
+def _begin(request: HttpRequest) -> AbstractContextManager[None]:
+    return across_tenants() if request.path_info.startswith(SPANNING) else for_nobody()

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
+from typing import cast
 from uuid import UUID
 
 import psycopg
 import pytest
+from asgiref.sync import sync_to_async
 from django.db import connection, transaction
 from django.db.utils import ProgrammingError
 from django.http import HttpRequest, HttpResponse
 
 from noburn.kit.clock import utc_now
 from noburn.kit.ids import new_uuid
-from noburn.kit.tenancy import ACROSS, NOBODY, across_tenants, act_for, current, for_nobody, for_tenant
+from noburn.kit.tenancy import ACROSS, NOBODY, Scope, across_tenants, act_for, current, for_nobody, for_tenant
 from noburn.runtime.checks import role_faults
 from noburn.runtime.isolation import isolate
 from noburn.runtime.requests import SPANNING, TenantScope
@@ -141,8 +144,22 @@ class TestConnections:
 
         with for_tenant(two[0]):
             assert {row.tenant_id for row in Project.objects.iterator(chunk_size=1)} == {two[0]}
-            with connection.cursor() as cursor, pytest.raises(NotImplementedError):
-                cursor.executemany("SELECT %s", [[1], [2]])
+            with connection.cursor() as cursor:
+                with pytest.raises(NotImplementedError, match="transaction"):
+                    cursor.executemany("SELECT %s", [[1], [2]])
+                with transaction.atomic():
+                    cursor.executemany("SELECT current_setting('noburn.tenant') || %s", [["1"], ["2"]])
+                    assert cursor.fetchone() == (f"{two[0]}1",)
+                with pytest.raises(NotImplementedError):
+                    cursor.copy("COPY tenants_project TO STDOUT")
+
+    def test_say_it_again_behind_a_statement_that_never_left(self, two: tuple[UUID, UUID]) -> None:
+        with across_tenants(), transaction.atomic():
+            assert seen() >= set(two)
+            with for_tenant(two[0]), connection.cursor() as cursor:
+                with pytest.raises(ProgrammingError, match="placeholder"):
+                    cursor.execute("SELECT %s", [1, 2])
+                assert seen() == {two[0]}
 
     def test_of_another_thread_see_nothing_of_ours(self, two: tuple[UUID, UUID]) -> None:
         found: list[object] = []
@@ -188,6 +205,27 @@ class TestRequests:
         request.path_info = "/v1/projects"
         TenantScope(view)(request)
         assert current() == ACROSS
+
+    def test_are_held_to_it_where_they_are_served_asynchronously(self, two: tuple[UUID, UUID]) -> None:
+        found: list[object] = []
+
+        def act() -> None:
+            found.append(current())
+            act_for(two[0])
+
+        async def view(_: HttpRequest) -> HttpResponse:
+            await sync_to_async(act)()
+            found.append(await sync_to_async(current)())
+            return HttpResponse()
+
+        async def serve() -> object:
+            request = HttpRequest()
+            request.path_info = "/v1/projects"
+            await cast(Awaitable[object], TenantScope(view)(request))
+            return current()
+
+        assert asyncio.run(serve()) == ACROSS
+        assert found == [NOBODY, Scope(tenant=two[0])]
 
     def test_alone_act_for_somebody(self, two: tuple[UUID, UUID]) -> None:
         with pytest.raises(RuntimeError, match="for_tenant"):

@@ -42,7 +42,7 @@ class ScopedCursor(psycopg.ClientCursor[Any]):
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         """Runs a statement in the present scope."""
         prefix = self.wrapper.prefix() if self.wrapper is not None else ()
-        if not prefix:
+        if self.wrapper is None or not prefix:
             return super().execute(query, params, **options)
         text = "; ".join(prefix) + "; "
         if isinstance(query, sql.Composable):
@@ -51,16 +51,27 @@ class ScopedCursor(psycopg.ClientCursor[Any]):
             query = text.encode() + query
         else:
             query = text + query
-        found = super().execute(query, params, **options)
+        try:
+            found = super().execute(query, params, **options)
+        except BaseException:
+            # Whether it reached the server is not known: a wrong count of parameters never does.
+            self.wrapper.forget()
+            raise
         for _ in prefix:
             self.nextset()
         return found
 
     def executemany(self, query: Any, params_seq: Any, **options: Any) -> None:
-        """Runs a statement many times, in a transaction of the present scope."""
-        if self.wrapper is not None and self.wrapper.prefix():
-            raise NotImplementedError("executemany carries no scope: use execute, or executemany after one")
+        """Runs a statement many times in the present scope, which a transaction must hold."""
+        if self.wrapper is not None:
+            if self.wrapper.connection.autocommit:
+                raise NotImplementedError("executemany needs a transaction, which holds its scope")
+            self.execute("SELECT 1")
         super().executemany(query, params_seq, **options)
+
+    def copy(self, *_args: Any, **_options: Any) -> Any:
+        """Is not to be had: it would carry no scope, and PostgreSQL copies into no table with policies."""
+        raise NotImplementedError("COPY carries no scope")
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -98,10 +109,14 @@ class DatabaseWrapper(base.DatabaseWrapper):
         self._applied = wanted
         return statements(wanted)
 
+    def forget(self) -> None:
+        """The next statement says its scope, whatever was said before."""
+        self._applied = None
+
     def _savepoint_rollback(self, sid: str) -> None:
         super()._savepoint_rollback(sid)  # type: ignore[misc]
         # What was set since is undone as well.
-        self._applied = None
+        self.forget()
 
     def _commit(self) -> None:
         if (
