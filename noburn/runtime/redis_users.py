@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import redis
 
-from noburn.kit.redis_cluster import ask_slots, is_cluster
+from noburn.kit.redis_cluster import beside, is_cluster, seeds_of
 
 GATEWAY, CONTROL, MANAGEMENT = "noburn_gateway", "noburn_control", "noburn_management"
 VARIABLES: Final[Mapping[str, str]] = {
@@ -92,7 +92,18 @@ def servers_behind(url: str) -> list[str]:
     """
     if not is_cluster(url):
         return [url]
-    return sorted({server for found in ask_slots(url, seconds=SECONDS) for server in found.servers})
+    # Not by its slots: those leave out a replica that is still being filled, and may be a master tomorrow.
+    seed = seeds_of(url)[0]
+    with redis.Redis.from_url(
+        seed, socket_timeout=SECONDS, socket_connect_timeout=SECONDS, decode_responses=True
+    ) as client:
+        lines = str(client.execute_command("CLUSTER", "NODES")).splitlines()
+    found = set()
+    for address, flags in (line.split()[1:3] for line in lines):
+        host, _, port = address.partition("@")[0].rpartition(":")
+        if "noaddr" not in flags.split(","):
+            found.add(beside(seed, host, int(port)))
+    return sorted(found)
 
 
 def make_users(urls: list[str], passwords: Mapping[str, str], *, say: Callable[[str], None]) -> None:
