@@ -28,8 +28,11 @@ def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "noburn.settings")
     from django.core.management import execute_from_command_line
 
+    from noburn.kit.tenancy import span_in_this_process
     from noburn.runtime.errors import RuntimeProblem
 
+    # A command is an operator's. What it serves as requests begins with nobody all the same (noburn.runtime.requests).
+    span_in_this_process()
     command = sys.argv[1] if len(sys.argv) > 1 else ""
     try:
         needed = command not in WITHOUT_SERVERS or (command == "check" and "--database" in sys.argv)

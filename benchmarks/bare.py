@@ -16,6 +16,8 @@ from uuid import UUID, uuid4
 
 import hiredis
 
+from noburn.kit.tenancy import span_in_this_process
+
 WINDOW = 64
 CALLS = 60_000
 
@@ -81,7 +83,7 @@ async def commands_for(tenant_id: UUID, calls: int) -> tuple[str, list[bytes]]:
         keys = [names.epoch, names.policy(tenant_id), names.hold(hold), names.expiries, *counters]
         args = [version, str(hold), "0" * 32, 900_000, payload, "place", *per_counter]
         packed.append(hiredis.pack_command(("EVALSHA", epoch.scripts.preflight, len(keys), *keys, *args)))  # type: ignore[arg-type]
-    return settings.REDIS_URL, packed
+    return settings.REDIS_GATEWAY_URL, packed
 
 
 def main() -> None:
@@ -90,6 +92,7 @@ def main() -> None:
     import django
 
     django.setup()
+    span_in_this_process()
     from noburn.kit import ids
 
     url, commands = asyncio.run(commands_for(ids.decode(ids.TENANT, sys.argv[1]), CALLS))

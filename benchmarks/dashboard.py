@@ -26,6 +26,7 @@ from uuid import UUID
 import psycopg
 
 from benchmarks.dashboard_data import Filled
+from noburn.kit.tenancy import span_in_this_process
 
 USAGE_ROWS = 5_000_000
 CUSTOMERS = 100_000
@@ -221,6 +222,7 @@ def measure(*, usage: int, customers: int, only: str) -> dict[str, Taken]:
     import django
 
     django.setup()
+    span_in_this_process()
     from django.core.management import call_command
     from django.db import connections
 

@@ -20,6 +20,8 @@ from uuid import UUID, uuid4
 import msgspec
 import psycopg
 
+from noburn.kit.tenancy import span_in_this_process
+
 GROUP = 200
 PACED_GROUP = 100
 DRAIN_SECONDS = 120
@@ -180,6 +182,7 @@ def main() -> None:
     import django
 
     django.setup()
+    span_in_this_process()
     from django.conf import settings
 
     from noburn.kit import ids

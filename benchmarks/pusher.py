@@ -21,6 +21,8 @@ from uuid import uuid4
 
 import psycopg
 
+from noburn.kit.tenancy import span_in_this_process
+
 if TYPE_CHECKING:
     from tests.billing.push.till import Till
 
@@ -112,6 +114,7 @@ def measure(customers: int, count: int) -> dict[str, list[float]]:
     import django
 
     django.setup()
+    span_in_this_process()
     from django.conf import settings
     from django.core.management import call_command
     from django.db import connections

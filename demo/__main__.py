@@ -24,6 +24,7 @@ from demo.scenes import SCENES, TENANT_LIMIT
 from demo.screen import Screen
 from demo.truth import Prices, Row, costs_on_ledger, counters_of, falsely_refused, total_of, usd
 from noburn.kit import ids
+from noburn.runtime.names import ACROSS
 
 TENANT = "acme"
 PATIENCE_SECONDS = 30.0
@@ -131,7 +132,7 @@ class Demo:
             entry for entry in self._stage.double.ledger(limit=LEDGER_MAX) if entry["label"] == scene.label
         ]
         budget_id, tally = self._budgets[scene.label], app.tally
-        with psycopg.connect(self._stage.database_url) as connection:
+        with psycopg.connect(self._stage.database_url, options=f"-c role={ACROSS}") as connection:
             counters = counters_of(connection, ids.decode(ids.BUDGET, budget_id))
             whole = counters_of(connection, ids.decode(ids.BUDGET, self._tenant_budget))
             metered = costs_on_ledger(connection, ids.decode(ids.BUDGET, budget_id))
@@ -168,7 +169,7 @@ class Demo:
 
     def _look_at_the_whole(self) -> None:
         """Compares the tenant's own budget with the sum of the scenes, and lets `verify` recompute everything."""
-        with psycopg.connect(self._stage.database_url) as connection:
+        with psycopg.connect(self._stage.database_url, options=f"-c role={ACROSS}") as connection:
             whole = counters_of(connection, ids.decode(ids.BUDGET, self._tenant_budget))
         total, summary = total_of(self.rows), self._stage.double.summary()
         spent, posted = sum(counter.spent for counter in whole), sum(counter.posted for counter in whole)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from typing import cast
 
@@ -11,9 +12,11 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "noburn.settings")
 from django.conf import settings
 from django.core.asgi import get_asgi_application
 
-from noburn.runtime.checks import require_sound_servers
+from noburn.runtime.checks import require_sound_servers, user_faults
 from noburn.runtime.dispatch import Application, Dispatcher
 from noburn.runtime.usage import use_servers
+
+log = logging.getLogger(__name__)
 
 # Django must be set up before anything of ours that may reach a model is imported.
 _web = cast(Application, get_asgi_application())
@@ -31,13 +34,20 @@ async def _boot() -> None:
         gateway_url=settings.DATABASE_GATEWAY_URL,
         redis_url=settings.REDIS_URL,
     )
+    for fault in await asyncio.to_thread(
+        user_faults,
+        redis_url=settings.REDIS_URL,
+        gateway_url=settings.REDIS_GATEWAY_URL,
+        control_url=settings.REDIS_CONTROL_URL,
+    ):
+        log.warning("%s", fault)
 
 
 application = Dispatcher(
     gateway=GatewayApp(
         GatewayConfig(
             database_url=settings.DATABASE_GATEWAY_URL,
-            redis_url=settings.REDIS_URL,
+            redis_url=settings.REDIS_GATEWAY_URL,
             pepper=settings.NOBURN_PEPPER,
             signing_keys=settings.NOBURN_SIGNING_KEYS,
             signing_kid=settings.NOBURN_SIGNING_KID,

@@ -14,6 +14,7 @@ from celery.signals import beat_init, celeryd_init, worker_ready
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "noburn.settings")
 
+from noburn.kit.tenancy import span_in_this_process
 from noburn.runtime.workers import BoundedTask, bound_statements, watchdog
 
 app = Celery("noburn", task_cls=BoundedTask)
@@ -53,8 +54,9 @@ def start_servers(**_kwargs: Any) -> None:
 
 @celeryd_init.connect
 def bound_worker(**_kwargs: Any) -> None:
-    """Bounds each statement of this worker, before a connection is opened."""
+    """Bounds each statement of this worker, before a connection is opened; what its tasks' threads do spans tenants."""
     bound_statements()
+    span_in_this_process()
 
 
 @worker_ready.connect

@@ -7,6 +7,7 @@
 | NOBURN_SELF_URL | where the web application reaches its own gateway | http://127.0.0.1:PORT |
 | DATABASE_URL, DATABASE_OWNER_URL, DATABASE_GATEWAY_URL | PostgreSQL as the three roles | embedded |
 | REDIS_URL | Redis of the counters (redis://, rediss://, unix://, redis-cluster://, rediss-cluster://) | embedded |
+| REDIS_GATEWAY_URL, REDIS_CONTROL_URL | the same Redis as the gateway's and the controller's users | REDIS_URL |
 | BROKER_URL | Celery's broker | embedded |
 | SECRET_KEY, NOBURN_PEPPER, NOBURN_SIGNING_KEYS, NOBURN_SIGNING_KID | secrets | made once in NOBURN_HOME |
 | NOBURN_ENCRYPTION_KEYS | keys of what is stored encrypted, separated by commas | made once in NOBURN_HOME |
@@ -94,7 +95,17 @@ try:
     DATABASES = database_settings(app_url=DATABASE_URL, owner_url=DATABASE_OWNER_URL)
 except RuntimeProblem as problem:
     raise ImproperlyConfigured(str(problem)) from None
-REDIS_URL: str = env.str("REDIS_URL", default="") or Counters(_home).url
+_redis_urls = Counters(_home).environment()
+if env.str("REDIS_URL", default=""):
+    # `manage.py redis users` makes users for the other two; until then all of noburn is one user there.
+    _redis_urls = {name: env.str(name, default="") or env.str("REDIS_URL") for name in _redis_urls}
+elif any(env.str(name, default="") for name in _redis_urls):
+    raise ImproperlyConfigured(
+        "REDIS_GATEWAY_URL and REDIS_CONTROL_URL name the Redis of REDIS_URL: set it too."
+    )
+REDIS_URL: str = _redis_urls["REDIS_URL"]
+REDIS_GATEWAY_URL: str = _redis_urls["REDIS_GATEWAY_URL"]
+REDIS_CONTROL_URL: str = _redis_urls["REDIS_CONTROL_URL"]
 BROKER_URL: str = env.str("BROKER_URL", default="") or Broker(_home).environment()["BROKER_URL"]
 
 # --- Django -----------------------------------------------------------------------------------------------
@@ -132,6 +143,8 @@ INSTALLED_APPS = [
     "drf_spectacular",
 ]
 MIDDLEWARE = [
+    # First, so that nothing of a request is outside of it.
+    "noburn.runtime.requests.TenantScope",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
+from noburn.runtime.names import ACROSS
 from tests.simulator.report import pytest_terminal_summary as pytest_terminal_summary
 
 if TYPE_CHECKING:
@@ -39,10 +40,11 @@ def _read_settings() -> None:
     The variable that names them is taken away again: pytest-xdist's workers inherit the environment, and
     pytest-django would read the settings there before this file could name the worker's own home.
     """
-    named = ("DATABASE_URL", "DATABASE_OWNER_URL", "DATABASE_GATEWAY_URL", "REDIS_URL", "BROKER_URL")
+    named = ("DATABASE_URL", "DATABASE_OWNER_URL", "DATABASE_GATEWAY_URL", "BROKER_URL")
+    redis = ("REDIS_URL", "REDIS_GATEWAY_URL", "REDIS_CONTROL_URL")
     secret = ("SECRET_KEY", "NOBURN_PEPPER", "NOBURN_SIGNING_KEYS", "NOBURN_SIGNING_KID", "BASE_URL", "PORT")
     alerts = ("NOBURN_ENCRYPTION_KEYS", "EMAIL_URL", "OPERATOR_EMAILS", "OPERATOR_WEBHOOK_URL")
-    for name in (*named, *secret, *alerts):
+    for name in (*named, *redis, *secret, *alerts):
         os.environ.pop(name, None)
     os.environ["NOBURN_HOME"] = str(TEST_HOME)
     os.environ["NOBURN_DURABLE"] = "0"
@@ -59,6 +61,11 @@ def _read_settings() -> None:
 
 
 _read_settings()
+
+from noburn.kit.tenancy import span_in_this_process  # noqa: E402
+
+# Tests look at everything; what they send as requests begins with nobody's rows, as anywhere.
+span_in_this_process()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -114,14 +121,22 @@ def _real_database_where_marked(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(scope="session")
 def redis_url(servers: dict[str, str]) -> str:
-    """The Valkey of the counters, shared by this process's tests."""
-    return servers["REDIS_URL"]
+    """The Valkey of the counters, shared by this process's tests, as its administrator."""
+    from tests.support.processes import administrators
+
+    return administrators(servers["REDIS_URL"])
 
 
 @pytest.fixture(scope="session")
 def database_url(django_db_setup: None, servers: dict[str, str]) -> str:
-    """The migrated database, as the application's role."""
+    """The migrated database, as the application's role; it sees no tenant's rows until it names one."""
     return servers["DATABASE_URL"]
+
+
+@pytest.fixture(scope="session")
+def across_database_url(database_url: str) -> str:
+    """The same, spanning tenants."""
+    return f"{database_url}&options=-crole%3D{ACROSS}"
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from noburn.kit.clock import utc_now
 from noburn.kit.loose_json import Fields, object_of
 from noburn.kit.problems import ProblemError, problem
 from noburn.kit.rest.handler import answer, request_id
+from noburn.kit.tenancy import act_for
 from tenants.models import KeyScope, Project
 from tenants.services.access import Access, key_access
 
@@ -44,6 +45,7 @@ def _report(request: HttpRequest) -> str:
         raise ProblemError(problem("method-not-allowed", detail, allowed=["POST"]))
     now = utc_now()
     access = _access(request, now)
+    act_for(access.tenant_id)
     body = request.read(BODY_BYTES_MAX + 1)
     if len(body) > BODY_BYTES_MAX:
         raise ProblemError(

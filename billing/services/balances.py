@@ -24,6 +24,7 @@ from billing.models import Wallet
 from billing.queries.wallet_balances import with_balance
 from budgets.queries.own_standings import OwnStanding, own_standings
 from noburn.kit.problems import FieldError, Invalid
+from noburn.kit.tenancy import for_tenant
 from tenants.models import Customer
 from tenants.services.customers import CustomerNotFound
 
@@ -96,6 +97,11 @@ def read_balance_token(*, token: str, now: datetime) -> Claims:
 
 def balance_of(*, claims: Claims, now: datetime) -> Balance:
     """Returns what a token shows. Raises CustomerNotFound, also where the tenant is suspended."""
+    with for_tenant(claims.tenant_id):
+        return _balance_of(claims, now)
+
+
+def _balance_of(claims: Claims, now: datetime) -> Balance:
     customer = (
         Customer.objects.select_related("tenant")
         .filter(tenant_id=claims.tenant_id, pk=claims.customer_id, tenant__suspended_at__isnull=True)

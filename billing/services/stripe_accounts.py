@@ -27,6 +27,7 @@ from billing.services import hints
 from billing.services.stripe_access import connected_account
 from noburn.kit import ids
 from noburn.kit.problems import FieldError, Invalid
+from noburn.kit.tenancy import across_tenants
 from tenants.services import audit
 from tenants.services.tenants import lock_tenant
 
@@ -146,6 +147,7 @@ def connect(*, tenant_id: UUID, connection: Connection, actor: str, now: datetim
     return row
 
 
+@across_tenants()
 def _taken(tenant_id: UUID, account: str) -> bool:
     others = StripeAccount.objects.filter(account=account).exclude(tenant_id=tenant_id)
     return others.exclude(state=AccountState.DISCONNECTED).exists()

@@ -16,6 +16,7 @@ from django.template.loader import render_to_string
 from budgets.dashboard.decided import shown
 from budgets.queries.decisions import DecisionFilter, decisions
 from noburn.kit import ids
+from noburn.kit.tenancy import for_tenant
 from tenants.dashboard.page import TenantPage
 from tenants.domain.roles import Topic
 from tenants.models import Tenant
@@ -83,6 +84,12 @@ async def stream(tenant: Tenant, after: UUID | None) -> AsyncIterator[str]:
 @sync_to_async(thread_sensitive=False)
 def _events(tenant: Tenant, after: UUID | None) -> tuple[str, UUID | None]:
     """What was logged behind `after`, oldest first: of a burst the newest ROWS_MAX. Without `after`: where to begin."""
+    # The request, and its scope, ended when the stream began.
+    with for_tenant(tenant.pk):
+        return _found(tenant, after)
+
+
+def _found(tenant: Tenant, after: UUID | None) -> tuple[str, UUID | None]:
     try:
         wanted = DecisionFilter(tenant_id=tenant.pk, after=after)
         rows = decisions(wanted=wanted, before=None, limit=ROWS_MAX if after else 1)

@@ -1,6 +1,7 @@
 """Boot checks: what noburn needs of PostgreSQL and Redis, found out by asking them.
 
-A fault of kind `unreachable` may pass by itself; the others need a person, and the message says what to do.
+A fault of kind `unreachable` may pass by itself; the others need a person, and the message says what to do. With a
+`warning` noburn starts all the same, and says so each time.
 """
 
 from __future__ import annotations
@@ -11,15 +12,19 @@ from typing import Any
 
 import psycopg
 import redis
-from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from psycopg.rows import DictRow, dict_row
 
-from noburn.kit.redis_cluster import SLOTS, ask_slots, is_cluster
+from noburn.kit.redis_cluster import SLOTS, ask_slots, is_cluster, masters_of
 from noburn.runtime.errors import RuntimeProblem
+from noburn.runtime.isolation import SPANS, UNISOLATED
+from noburn.runtime.names import ACROSS
+from noburn.runtime.redis_users import excesses
 
 REDIS_VERSION_MIN = (7, 0)
 POSTGRES_VERSION_MIN = 15
 CONNECT_SECONDS = 5
+TABLES_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class Fault:
     message: str
     hint: str
     unreachable: bool = False
+    warning: bool = False
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}"
@@ -99,6 +105,50 @@ def _server_faults(url: str, *, cluster: bool) -> list[Fault]:
     return faults
 
 
+def redis_user_faults(variable: str, url: str) -> list[Fault]:
+    """Returns what is wrong with the user by which `variable` comes to the counters. W-faults are no reason to stop."""
+    allowed = ("SCRIPT LOAD",) if variable == "REDIS_CONTROL_URL" else ()
+    try:
+        found = {
+            name
+            for server in masters_of(url, seconds=CONNECT_SECONDS)
+            for name in excesses(server, allowed=allowed)
+        }
+    except redis.AuthenticationError as problem:
+        return [
+            Fault(
+                "noburn.E007",
+                f"Redis does not let us in by {variable}: {problem}.",
+                "A server without an ACL file forgets its users at a restart: "
+                "run `python manage.py redis users --help`.",
+                unreachable=True,
+            )
+        ]
+    except (redis.RedisError, OSError, ValueError) as problem:
+        # Of REDIS_URL itself the other checks say it.
+        return [] if variable == "REDIS_URL" else [_silent(url, problem)]
+    if not found:
+        return []
+    return [
+        Fault(
+            "noburn.W001",
+            f"{variable} connects as a Redis user that may {', '.join(sorted(found))}, which noburn never sends: "
+            "whoever takes over the program may as well.",
+            "Make users with `python manage.py redis users --admin-url …`, and set the URLs that it prints.",
+            warning=True,
+        )
+    ]
+
+
+def user_faults(*, redis_url: str, gateway_url: str, control_url: str) -> list[Fault]:
+    """Returns what is wrong with the three users of the counters, found in one pass."""
+    urls = {"REDIS_URL": redis_url, "REDIS_GATEWAY_URL": gateway_url, "REDIS_CONTROL_URL": control_url}
+    if len(set(urls.values())) == 1:
+        # One user for all: said once.
+        urls = {"REDIS_URL": redis_url}
+    return [fault for variable, url in urls.items() for fault in redis_user_faults(variable, url)]
+
+
 def version_and_policy_faults(*, version: str, policy: str, where: str = "") -> list[Fault]:
     """Returns what is wrong with a Redis of this version (as it reports it) and eviction policy."""
     faults = []
@@ -128,6 +178,8 @@ def role_faults(variable: str, url: str) -> list[Fault]:
         with psycopg.connect(url, connect_timeout=CONNECT_SECONDS, row_factory=dict_row) as connection:
             connection.read_only = True
             found = connection.execute(_ROLE_QUERY).fetchone()
+            spans = connection.execute(SPANS).fetchone()
+            tables = connection.execute(UNISOLATED).fetchall() if variable == "DATABASE_URL" else []
     except psycopg.Error as problem:
         return [
             Fault(
@@ -138,7 +190,11 @@ def role_faults(variable: str, url: str) -> list[Fault]:
             )
         ]
     assert found is not None
-    return _faults_of_role(variable, found)
+    assert spans is not None
+    faults = _faults_of_role(variable, found)
+    if variable == "DATABASE_OWNER_URL" or found["super"] or found["owns_schema"]:
+        return faults
+    return faults + _faults_of_isolation(variable, found["role"], spans, tables)
 
 
 _ROLE_QUERY = """
@@ -195,6 +251,39 @@ def _faults_of_role(variable: str, found: DictRow) -> list[Fault]:
     return faults
 
 
+def _faults_of_isolation(variable: str, role: str, spans: DictRow, tables: Sequence[DictRow]) -> list[Fault]:
+    faults = []
+    is_app = variable == "DATABASE_URL"
+    if is_app and (spans["missing"] or not spans["member"]):
+        faults.append(
+            Fault(
+                "noburn.E016",
+                f"{variable} connects as {role}, which cannot become {ACROSS}: work that spans tenants needs it.",
+                "Run `python manage.py database roles` as an administrator, then `python manage.py migrate`.",
+            )
+        )
+    if spans["inherits"] or (spans["member"] and not is_app):
+        faults.append(
+            Fault(
+                "noburn.E017",
+                f"{variable} connects as {role}, which has the rights of {ACROSS} without saying so: "
+                "no row-level policy holds it.",
+                f"Run `REVOKE {ACROSS} FROM {role}` as an administrator, then `python manage.py database roles`.",
+            )
+        )
+    if tables:
+        names = ", ".join(f"{row['name']} {row['lacks']}" for row in tables[:TABLES_SHOWN])
+        more = f", and {len(tables) - TABLES_SHOWN} more" if len(tables) > TABLES_SHOWN else ""
+        faults.append(
+            Fault(
+                "noburn.E018",
+                f"Tenants are not kept apart by the database: {names}{more}.",
+                "Run `python manage.py migrate`, which makes what is missing; drop by hand what was altered.",
+            )
+        )
+    return faults
+
+
 def server_faults(*, app_url: str, gateway_url: str, redis_url: str) -> list[Fault]:
     """Returns everything that is wrong with the servers, found in one pass."""
     checks: list[Callable[[], Sequence[Fault]]] = [
@@ -228,7 +317,14 @@ def check_servers(*, databases: Sequence[str] | None = None, **_kwargs: Any) -> 
         gateway_url=settings.DATABASE_GATEWAY_URL,
         redis_url=settings.REDIS_URL,
     )
-    return [Error(fault.message, hint=fault.hint, id=fault.id) for fault in faults]
+    faults += user_faults(
+        redis_url=settings.REDIS_URL,
+        gateway_url=settings.REDIS_GATEWAY_URL,
+        control_url=settings.REDIS_CONTROL_URL,
+    )
+    return [
+        (Warning if fault.warning else Error)(fault.message, hint=fault.hint, id=fault.id) for fault in faults
+    ]
 
 
 def _without_password(url: str) -> str:

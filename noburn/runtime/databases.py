@@ -15,7 +15,12 @@ MIGRATION_LOCK_TIMEOUT_MS = 5000
 def database_settings(*, app_url: str, owner_url: str) -> dict[str, dict[str, Any]]:
     """Returns DATABASES. Raises RuntimeProblem when a URL is not one that libpq understands."""
     return {
-        "default": _one("DATABASE_URL", app_url),
+        "default": {
+            **_one("DATABASE_URL", app_url),
+            "ENGINE": "noburn.runtime.postgres",
+            # One is declared by a statement that could not carry its scope (noburn.runtime.postgres).
+            "DISABLE_SERVER_SIDE_CURSORS": True,
+        },
         # A migration that waits for a lock makes everybody queue behind it; better to fail and be repeated.
         "owner": _one(
             "DATABASE_OWNER_URL", owner_url, options=f"-c lock_timeout={MIGRATION_LOCK_TIMEOUT_MS}"

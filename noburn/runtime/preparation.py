@@ -7,7 +7,7 @@ import time
 from django.conf import settings
 from django.core.management import call_command, get_commands
 
-from noburn.runtime.checks import role_faults, server_faults
+from noburn.runtime.checks import role_faults, server_faults, user_faults
 from noburn.runtime.errors import RuntimeProblem
 
 EXTERNAL_WAIT_SECONDS = 30.0
@@ -28,6 +28,13 @@ def prepare_servers(*, verbosity: int = 1) -> None:
         gateway_url=settings.DATABASE_GATEWAY_URL,
         redis_url=settings.REDIS_URL,
     )
+    users = user_faults(
+        redis_url=settings.REDIS_URL,
+        gateway_url=settings.REDIS_GATEWAY_URL,
+        control_url=settings.REDIS_CONTROL_URL,
+    )
+    # The web program says the warnings.
+    faults += [fault for fault in users if not fault.warning]
     if faults:
         raise RuntimeProblem("\n".join(map(str, faults)))
 

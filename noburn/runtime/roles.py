@@ -1,9 +1,11 @@
-"""The three database roles, from the first migration on: owner, application, gateway.
+"""The database roles, from the first migration on: owner, application, gateway, and across.
 
 `noburn_owner` owns database and schema and runs migrations. `noburn_app` reads and writes what the owner
 makes (by default privileges; migrations take UPDATE and DELETE away on append-only tables). `noburn_gateway`
 starts with nothing: migrations grant it EXECUTE and SELECT by name. None is a superuser or bypasses row-level
-security. Everything here can be repeated.
+security. `noburn_across` is what the application becomes, within a transaction, for work that spans tenants: it
+may what the application may, and its policies let it see every row; nobody signs in as it. Everything here can
+be repeated.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from noburn.runtime.names import APP, DATABASE, GATEWAY, OWNER
+from noburn.runtime.names import ACROSS, APP, DATABASE, GATEWAY, OWNER
 
 DATABASE_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
@@ -41,7 +43,16 @@ def role_statements(passwords: dict[str, str] | None = None) -> list[sql.Compose
                     name=name, password=sql.Literal(passwords[role])
                 )
             )
-    return statements
+    names = {"app": sql.Identifier(APP), "across": sql.Identifier(ACROSS)}
+    texts = (
+        "DO $$ BEGIN CREATE ROLE {across} NOLOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$",
+        "ALTER ROLE {across} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS",
+        # By SET ROLE alone: inherited, its policies would be the application's own. From PostgreSQL 16 on the
+        # grant itself remembers, and takes this for its default.
+        "ALTER ROLE {app} NOINHERIT",
+        "GRANT {across} TO {app}",
+    )
+    return statements + [sql.SQL(text).format(**names) for text in texts]
 
 
 def database_statements(database: str) -> list[sql.Composed]:
@@ -51,6 +62,7 @@ def database_statements(database: str) -> list[sql.Composed]:
         "owner": sql.Identifier(OWNER),
         "app": sql.Identifier(APP),
         "gateway": sql.Identifier(GATEWAY),
+        "across": sql.Identifier(ACROSS),
     }
     texts = (
         "ALTER DATABASE {database} OWNER TO {owner}",
@@ -58,14 +70,15 @@ def database_statements(database: str) -> list[sql.Composed]:
         "GRANT CONNECT ON DATABASE {database} TO {app}, {gateway}",
         "ALTER SCHEMA public OWNER TO {owner}",
         "REVOKE ALL ON SCHEMA public FROM PUBLIC",
-        "GRANT USAGE ON SCHEMA public TO {app}, {gateway}",
+        "GRANT USAGE ON SCHEMA public TO {app}, {gateway}, {across}",
         "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA public "
-        "GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {app}",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {app}, {across}",
         "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA public "
-        "GRANT USAGE, SELECT ON SEQUENCES TO {app}",
+        "GRANT USAGE, SELECT ON SEQUENCES TO {app}, {across}",
         # PUBLIC may execute every new function unless told otherwise; the gateway gets its own by name.
         "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC",
-        "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA public GRANT EXECUTE ON FUNCTIONS TO {app}",
+        "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA public "
+        "GRANT EXECUTE ON FUNCTIONS TO {app}, {across}",
     )
     return [sql.SQL(text).format(**names) for text in texts]
 

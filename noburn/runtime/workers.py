@@ -21,6 +21,8 @@ from typing import Any, Final
 
 from celery import Task
 
+from noburn.kit.tenancy import across_tenants
+
 log = logging.getLogger(__name__)
 
 WORKERS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
@@ -82,12 +84,12 @@ watchdog = Watchdog()
 
 
 class BoundedTask(Task):  # type: ignore[type-arg]
-    """A task that ends in time, or ends its worker."""
+    """A task that ends in time, or ends its worker. It spans tenants, unless it says by `for_tenant` whose it is."""
 
     abstract = True
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with watchdog.watching(str(self.name), limit_of(self)):
+        with watchdog.watching(str(self.name), limit_of(self)), across_tenants():
             return super().__call__(*args, **kwargs)
 
 

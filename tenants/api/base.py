@@ -22,6 +22,7 @@ from noburn.kit.rest.filters import Filters, require_known
 from noburn.kit.rest.handler import request_id
 from noburn.kit.rest.pages import KeysetPages
 from noburn.kit.rest.serializers import read_fields
+from noburn.kit.tenancy import act_for
 from tenants.domain.roles import Topic
 from tenants.services import idempotency
 from tenants.services.access import Access
@@ -82,6 +83,8 @@ class TenantView(GenericViewSet[M], Generic[M]):
             raise ProblemError(
                 problem("unauthorized", "Send an API key as `Authorization: Bearer nb_live_…`.")
             )
+        # From here on the database shows this tenant's rows alone, whatever a query forgets.
+        act_for(self.tenant_id)
         name = (request.method or "").lower()
         handler = getattr(self, name, None)
         if request.method in SAFE:

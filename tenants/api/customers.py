@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import django_filters
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework import serializers
 from rest_framework.decorators import action
@@ -19,6 +19,7 @@ from noburn.kit.rest.serializers import Representation, Strict, batch_of
 from tenants.api.base import TenantView
 from tenants.domain.roles import Topic
 from tenants.models import Customer
+from tenants.queries.customers import named_like
 from tenants.services.customers import CustomerItem, InvalidCustomer, save_customers
 
 EXAMPLE = {
@@ -95,7 +96,7 @@ class CustomerFilters(django_filters.FilterSet):
 
     def found(self, queryset: QuerySet[Customer], _name: str, value: str) -> QuerySet[Customer]:
         """Rows whose id or name holds the text."""
-        return queryset.filter(Q(external_id__icontains=value) | Q(name__icontains=value))
+        return queryset.filter(named_like(self.request.auth.tenant_id, value))
 
 
 class Customers(TenantView[Customer]):

@@ -23,6 +23,7 @@ from noburn.dashboard import navigation
 from noburn.kit import ids
 from noburn.kit.clock import utc_now
 from noburn.kit.problems import Invalid, Missing, ProblemError
+from noburn.kit.tenancy import act_for
 from tenants.domain.roles import READABLE, WRITABLE, Topic
 from tenants.models import Tenant, User
 from tenants.queries.memberships import memberships
@@ -98,6 +99,7 @@ class TenantPage(TemplateView):
         if not isinstance(request.user, User):
             return redirect_to_login(request.get_full_path())
         self.access = self._find(request.user, slug)
+        act_for(self.tenant_id)
         with timezone.override(self.zone):
             response = self._answer(request, *args, **kwargs)
             if isinstance(response, SimpleTemplateResponse):

@@ -10,6 +10,7 @@ from django.conf import settings
 
 from noburn.kit import ids
 from noburn.kit.problems import Problem, ProblemError, problem
+from noburn.kit.tenancy import across_tenants
 from tenants.domain import api_keys
 from tenants.domain.roles import OF_ONE_PROJECT, READABLE, WRITABLE, Topic
 from tenants.models import ApiKey, KeyScope, Member, Role, Tenant, User
@@ -70,6 +71,7 @@ def _of_one_project(project: str) -> Problem:
     )
 
 
+@across_tenants()
 def key_access(*, text: str, now: datetime) -> Access:
     """Returns what an API key may do. Raises an unauthorized problem for one that is no live key."""
     try:
@@ -95,6 +97,7 @@ def key_access(*, text: str, now: datetime) -> Access:
     )
 
 
+@across_tenants()
 def member_access(*, user: User, tenant: str) -> Access:
     """Returns what a signed-in person may do at a tenant, named by id or slug; "" is their only one.
 

@@ -11,6 +11,7 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from noburn.kit.problems import FieldError
+from noburn.kit.tenancy import across_tenants
 from tenants.models import Member, Role, Tenant, User
 from tenants.services.tenants import CreatedTenant, InvalidTenant, create_tenant
 
@@ -23,6 +24,7 @@ _OTHER = re.compile(r"[^a-z0-9]+")
 _FIRST_LOCK: Final = "noburn.first-tenant"
 
 
+@across_tenants()
 def signup_open() -> bool:
     """Whether strangers may sign up and found a tenant: where it is open to all, or while there is no tenant yet."""
     if settings.NOBURN_SIGNUP == "first":

@@ -29,7 +29,7 @@ TABLES = """
 
 @pytest.mark.usefixtures("real_database")
 class TestClosedTables:
-    @pytest.mark.parametrize("role", ["noburn_app", "noburn_gateway"])
+    @pytest.mark.parametrize("role", ["noburn_app", "noburn_across", "noburn_gateway"])
     def test_let_no_program_write_them_nor_their_partitions(self, owner_database_url: str, role: str) -> None:
         with psycopg.connect(owner_database_url) as owner:
             owner.execute("SELECT nb_make_partitions(current_date + 400, 2)")

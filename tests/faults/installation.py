@@ -29,7 +29,7 @@ import redis
 
 from noburn.runtime.embedded import ROOT
 from noburn.runtime.home import Home
-from noburn.runtime.names import APP, GATEWAY, OWNER
+from noburn.runtime.names import ACROSS, APP, GATEWAY, OWNER
 from noburn.runtime.servers import Postgres, Server, Valkey, launch_argv, plain_environment
 from tests.faults.proxy import Proxy
 from tests.faults.syscalls import SyscallFaults
@@ -352,8 +352,12 @@ class Installation:
 
     def sql(self, text: str, *params: Any, owner: bool = False) -> list[tuple[Any, ...]]:
         """Rows of one statement, directly at the server."""
-        role = "postgres" if owner else APP
-        with psycopg.connect(self._postgres.url(role), autocommit=True, connect_timeout=5) as connection:
+        url = (
+            self._postgres.url("postgres")
+            if owner
+            else f"{self._postgres.url(APP)}&options=-crole%3D{ACROSS}"
+        )
+        with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
             cursor = connection.execute(text, params)
             return cursor.fetchall() if cursor.description else []
 

@@ -17,6 +17,7 @@ from budgets.stores.redis.keys import Keys, epoch_key
 from budgets.stores.redis.scripts import digests_of
 from tests.simulator.rows import Counter, Epoch, Resolution, Row
 from tests.simulator.truth import Hold, Truth
+from tests.support.processes import administrators
 
 if TYPE_CHECKING:
     from tests.support.world import Account
@@ -86,7 +87,7 @@ class Mirror:
 
     def __init__(self, account: Account) -> None:
         self.account, self.world = account, account.world
-        self.bytes: Any = redis.Redis.from_url(settings.REDIS_URL)
+        self.bytes: Any = redis.Redis.from_url(administrators(settings.REDIS_URL))
         self.counts: Tally[str] = Tally()
         self.pg, self.redis = _Postgres(), _Redis()
         self.servers = [self.redis]

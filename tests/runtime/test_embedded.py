@@ -15,6 +15,7 @@ from noburn.runtime.errors import RuntimeProblem
 from noburn.runtime.home import Home
 from noburn.runtime.servers import Counters, Postgres
 from tests.runtime.conftest import OtherCommand, wait_for_death, wait_until_stopped
+from tests.support.processes import administrators
 
 
 def pid_of(home: Home, name: str) -> int:
@@ -45,7 +46,7 @@ class TestTwoCommands:
         for expected in (None, b"kept"):
             servers = EmbeddedServers(home, ("counters",))
             servers.ensure()
-            with redis.Redis.from_url(servers.environment()["REDIS_URL"]) as client:
+            with redis.Redis.from_url(administrators(servers.environment()["REDIS_URL"])) as client:
                 assert client.get("mark") == expected
                 client.set("mark", "kept")
             servers.leave(wait=True)

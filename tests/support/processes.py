@@ -27,6 +27,14 @@ def environment(**more: str) -> dict[str, str]:
         "DATABASE_OWNER_URL": settings.DATABASE_OWNER_URL,
         "DATABASE_GATEWAY_URL": settings.DATABASE_GATEWAY_URL,
         "REDIS_URL": settings.REDIS_URL,
+        "REDIS_GATEWAY_URL": settings.REDIS_GATEWAY_URL,
+        "REDIS_CONTROL_URL": settings.REDIS_CONTROL_URL,
         "BROKER_URL": settings.BROKER_URL,
         **more,
     }
+
+
+def administrators(url: str) -> str:
+    """The address of an embedded Redis as its administrator, who has no name."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"

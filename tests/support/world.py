@@ -38,6 +38,7 @@ from noburn.runtime.usage import use_servers
 from tenants.services.keys import IssuedKey, issue_key
 from tenants.services.tenants import create_tenant
 from tests.support.asgi import Answer, send
+from tests.support.processes import administrators
 
 T = TypeVar("T")
 POLLS_MAX = 300
@@ -48,7 +49,7 @@ def gateway_config() -> GatewayConfig:
     """A gateway on this test process's servers."""
     return GatewayConfig(
         database_url=settings.DATABASE_GATEWAY_URL,
-        redis_url=settings.REDIS_URL,
+        redis_url=settings.REDIS_GATEWAY_URL,
         pepper=settings.NOBURN_PEPPER,
         signing_keys=settings.NOBURN_SIGNING_KEYS,
         signing_kid=settings.NOBURN_SIGNING_KID,
@@ -59,7 +60,7 @@ def gateway_config() -> GatewayConfig:
 def sync_redis() -> redis_client.Redis:
     """A hand on this test's Redis, or on all masters of its cluster."""
     if not is_cluster(settings.REDIS_URL):
-        return redis_client.Redis.from_url(settings.REDIS_URL, decode_responses=True)
+        return redis_client.Redis.from_url(administrators(settings.REDIS_URL), decode_responses=True)
     seeds = [urlsplit(seed) for seed in seeds_of(settings.REDIS_URL)]
     nodes = [ClusterNode(str(seed.hostname), int(seed.port or 0)) for seed in seeds]  # type: ignore[no-untyped-call]
     # It has the same methods; what a test asks of it names a key.
@@ -87,7 +88,7 @@ class World:
 
     async def _start(self) -> Operations:
         operations = await self._stack.enter_async_context(
-            Operations.connected(database_url=settings.DATABASE_URL, redis_url=settings.REDIS_URL)
+            Operations.connected(database_url=settings.DATABASE_URL, redis_url=settings.REDIS_CONTROL_URL)
         )
         await operations.recover()
         await self.app.startup()

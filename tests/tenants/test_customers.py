@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
+from noburn.kit.tenancy import across_tenants, for_nobody, for_tenant
 from tenants.models import AuditEntry, Customer, Tenant
 from tenants.queries.customers import CustomerFilter, customers, named_like
 from tenants.services.customers import (
@@ -97,5 +98,26 @@ class TestSearch:
         with transaction.atomic(), connection.cursor() as cursor:
             # A table as small as this would be read whole.
             cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_indexscan = off")
-            plan = Customer.objects.filter(named_like("000123")).explain()
+            cursor.execute("SELECT prosrc FROM pg_proc WHERE proname = 'nb_customers_like'")
+            body = cursor.fetchone()[0]
+            condition = body.partition("AND (")[2].partition(")\n")[0].replace("p_like", "'%000123%'")
+            cursor.execute(
+                "EXPLAIN SELECT id FROM tenants_customer WHERE " + condition.replace("%", "%%"), []
+            )
+            plan = "\n".join(row[0] for row in cursor.fetchall())
         assert plan.count("tenants_customer_search") == 2
+        with for_tenant(cast.tenant.pk):
+            assert Customer.objects.filter(named_like(cast.tenant.pk, "000123")).count() == 1
+
+    def test_finds_no_other_tenant_s_whatever_is_asked(self, cast: Cast) -> None:
+        ensure(cast, "acme")
+        named = "SELECT count(*) FROM nb_customers_like(%s, '%%acme%%')"
+        for scope, found in (
+            (for_tenant(cast.tenant.pk), 1),
+            (across_tenants(), 1),
+            (for_tenant(cast.charlie.tenant.pk), 0),
+            (for_nobody(), 0),
+        ):
+            with scope, connection.cursor() as cursor:
+                cursor.execute(named, [cast.tenant.pk])
+                assert cursor.fetchone() == (found,)

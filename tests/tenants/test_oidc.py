@@ -23,7 +23,9 @@ django.setup()
 from urllib.parse import parse_qs, urlsplit
 from django.core.management import call_command
 from django.test import Client
+from noburn.kit.tenancy import span_in_this_process
 from tenants.models import User
+span_in_this_process()
 call_command("migrate", verbosity=0, interactive=False)
 email, known = os.environ["WHO"], os.environ["KNOWN"] == "1"
 if known:

@@ -97,10 +97,12 @@ class TestCreateProject:
 
 
 class TestLockTenant:
-    def test_does_not_hold_up_rows_that_refer_to_the_tenant(self, cast: Cast, database_url: str) -> None:
+    def test_does_not_hold_up_rows_that_refer_to_the_tenant(
+        self, cast: Cast, across_database_url: str
+    ) -> None:
         with transaction.atomic():
             lock_tenant(tenant_id=cast.tenant.pk)
-            with psycopg.connect(database_url) as other:
+            with psycopg.connect(across_database_url) as other:
                 other.execute("SET lock_timeout = '2s'")
                 other.execute(
                     "INSERT INTO tenants_customer (id, tenant_id, external_id) VALUES (%s, %s, 'c1')",

@@ -71,7 +71,7 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
 
     async def _run(self, options: dict[str, Any]) -> None:
-        urls = {"database_url": settings.DATABASE_URL, "redis_url": settings.REDIS_URL}
+        urls = {"database_url": settings.DATABASE_URL, "redis_url": settings.REDIS_CONTROL_URL}
         async with Operations.connected(**urls) as operations:
             match options["does"]:
                 case "run":

@@ -10,6 +10,7 @@ from uuid import UUID
 import psycopg
 
 from budgets.stores.postgres.money import ANSWER_SECONDS, EpochRow, MoneyStore, Row, as_json
+from noburn.runtime.names import ACROSS
 
 SLOW_SECONDS = 90.0
 """For the few statements that read everything there is; below what a task may take."""
@@ -19,7 +20,10 @@ LIVE_MAX = 200_000
 
 
 class ControlStore(MoneyStore):
-    """What the recovery controller and operators may do beyond a gateway."""
+    """What the recovery controller and operators may do beyond a gateway. All of it spans tenants."""
+
+    def __init__(self, url: str, *, connections: int = 4) -> None:
+        super().__init__(url, connections=connections, role=ACROSS)
 
     async def replace(
         self,

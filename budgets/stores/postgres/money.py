@@ -69,7 +69,7 @@ def _hung_up(connection: psycopg.AsyncConnection[Any]) -> bool:
 class MoneyStore:
     """Calls the money path's functions on a small pool of connections of one role."""
 
-    def __init__(self, url: str, *, connections: int = 4) -> None:
+    def __init__(self, url: str, *, connections: int = 4, role: str | None = None) -> None:
         self._pool = AsyncConnectionPool(
             url,
             min_size=1,
@@ -81,7 +81,7 @@ class MoneyStore:
             kwargs={
                 "autocommit": True,
                 "prepare_threshold": 1,
-                "options": f"-c statement_timeout={STATEMENT_MS}",
+                "options": f"-c statement_timeout={STATEMENT_MS}" + (f" -c role={role}" if role else ""),
                 "connect_timeout": 2,
                 # What is not acknowledged on the wire for so long was cut off; without it TCP goes on for minutes.
                 "tcp_user_timeout": int(ANSWER_SECONDS * 1000),

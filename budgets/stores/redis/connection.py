@@ -200,6 +200,10 @@ class RedisConnection:
         try:
             for command in commands:
                 await protocol.send(_pack(command))
+        except RedisError as error:
+            # A password that changed, a user that it forgot at a restart: nothing that a call could be told apart by.
+            transport.abort()
+            raise RedisUnavailable(f"it does not let us in: {error}") from error
         except BaseException:
             # Every attempt would leave one open otherwise.
             transport.abort()

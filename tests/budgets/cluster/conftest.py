@@ -29,7 +29,9 @@ def _on_the_cluster(cluster: Cluster) -> Iterator[None]:
     from django.test import override_settings
 
     cluster.settle()
-    with override_settings(REDIS_URL=cluster.url):
+    with override_settings(
+        REDIS_URL=cluster.url, REDIS_GATEWAY_URL=cluster.url, REDIS_CONTROL_URL=cluster.url
+    ):
         yield
 
 
@@ -39,7 +41,9 @@ def _clustered_world(real_database: None, cluster: Cluster) -> Iterator[World]:
 
     from tests.support.world import World
 
-    with override_settings(REDIS_URL=cluster.url):
+    with override_settings(
+        REDIS_URL=cluster.url, REDIS_GATEWAY_URL=cluster.url, REDIS_CONTROL_URL=cluster.url
+    ):
         world = World()
     yield world
     world.close()

@@ -283,7 +283,7 @@ class TestController:
         before = alice.epoch()
 
         async def control() -> None:
-            store, redis = ControlStore(settings.DATABASE_URL), RedisConnection(settings.REDIS_URL)
+            store, redis = ControlStore(settings.DATABASE_URL), RedisConnection(settings.REDIS_CONTROL_URL)
             await store.open()
             task = asyncio.create_task(Controller(store=store, redis=redis).run())
             try:

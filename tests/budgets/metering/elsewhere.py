@@ -25,7 +25,8 @@ class Elsewhere:
 
     def restore(self, source_url: str) -> None:
         """Copies a database here, as an operator would."""
-        dump = [str(self.postgres.binaries / "pg_dump"), "--no-comments", "-d", source_url]
+        dump = [str(self.postgres.binaries / "pg_dump"), "--no-comments", "--enable-row-security"]
+        dump += ["-d", source_url]
         load = [str(self.postgres.binaries / "psql"), "-q", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null", "-d"]
         text = subprocess.run(dump, check=True, capture_output=True, timeout=60).stdout
         subprocess.run(

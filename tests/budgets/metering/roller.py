@@ -10,12 +10,15 @@ import sys
 
 import django
 
+from noburn.kit.tenancy import span_in_this_process
+
 PAUSE_SECONDS = 0.02
 
 
 def main() -> None:
     """Rolls up; `python -m tests.budgets.metering.roller ENTRIES_A_STEP`."""
     django.setup()
+    span_in_this_process()
     from budgets.services import metering
     from noburn.kit.clock import utc_now
 

@@ -94,14 +94,14 @@ class TestRoll:
         assert [one.more for one in done] == [True, True, True, False]
         assert rollups(owner, [ledger.lives[0].tenant_id]) == counted(owner, ledger)
 
-    def test_returns_at_once_when_another_is_at_it(self, database_url: str, owner: Connection) -> None:
-        with psycopg.connect(database_url) as other, other.cursor() as cursor:
+    def test_returns_at_once_when_another_is_at_it(self, across_database_url: str, owner: Connection) -> None:
+        with psycopg.connect(across_database_url) as other, other.cursor() as cursor:
             assert store.roll_step(cursor, 10) is not None
             assert _roll().busy
         assert not _roll().busy
 
     def test_tells_whose_counters_moved_and_what_was_newly_presumed(
-        self, owner: Connection, database_url: str, tenant: Callable[[str], UUID]
+        self, owner: Connection, across_database_url: str, tenant: Callable[[str], UUID]
     ) -> None:
         _roll()
         alice, bob = tenant("alice"), tenant("bob")
@@ -117,7 +117,7 @@ class TestRoll:
             }
             item["posted"] = [1 if counted else 0, 0]
         resolve(owner, items)
-        with psycopg.connect(database_url) as app, app.cursor() as cursor:
+        with psycopg.connect(across_database_url) as app, app.cursor() as cursor:
             step = store.roll_step(cursor, 10_000)
         assert step is not None
         assert sorted(step.counters) == sorted([(alice, one), (bob, two)])

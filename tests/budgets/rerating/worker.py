@@ -13,12 +13,15 @@ from uuid import UUID
 
 import django
 
+from noburn.kit.tenancy import span_in_this_process
+
 PAUSE_SECONDS = 0.01
 
 
 def main() -> None:
     """Works; `python -m tests.budgets.rerating.worker RERATING CALLS_A_STEP`."""
     django.setup()
+    span_in_this_process()
     from budgets.models import Rerating, ReratingState
     from budgets.services import reratings
     from noburn.kit.clock import utc_now

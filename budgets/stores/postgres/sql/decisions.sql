@@ -146,19 +146,25 @@ CREATE OR REPLACE FUNCTION nb_close_decisions() RETURNS void
 LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
     v_table regclass;
+    v_partition boolean;
 BEGIN
-    FOR v_table IN
-        SELECT t FROM unnest(ARRAY['decisions', 'decision_gaps', 'decision_writers', 'decision_clock']::regclass[]) AS t
-        UNION ALL SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'decisions'::regclass
+    FOR v_table, v_partition IN
+        SELECT t, false FROM unnest(ARRAY['decisions', 'decision_gaps', 'decision_writers', 'decision_clock']::regclass[]) AS t
+        UNION ALL SELECT inhrelid::regclass, true FROM pg_inherits WHERE inhparent = 'decisions'::regclass
     LOOP
         EXECUTE format('REVOKE ALL ON %s FROM PUBLIC', v_table);
         IF to_regrole('noburn_app') IS NOT NULL THEN
             EXECUTE format('REVOKE ALL ON %s FROM noburn_app', v_table);
             EXECUTE format('GRANT SELECT ON %s TO noburn_app', v_table);
         END IF;
+        IF to_regrole('noburn_across') IS NOT NULL THEN
+            EXECUTE format('REVOKE ALL ON %s FROM noburn_across', v_table);
+            EXECUTE format('GRANT SELECT ON %s TO noburn_across', v_table);
+        END IF;
         IF to_regrole('noburn_gateway') IS NOT NULL THEN
             EXECUTE format('REVOKE ALL ON %s FROM noburn_gateway', v_table);
         END IF;
+        IF v_partition AND to_regprocedure('nb_isolate(regclass)') IS NOT NULL THEN PERFORM nb_isolate(v_table); END IF;
     END LOOP;
 END $$;
 

@@ -10,11 +10,13 @@ DECLARE
 BEGIN
     FOR v_table IN SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = p_parent LOOP
         EXECUTE format('REVOKE ALL ON %s FROM PUBLIC', v_table);
-        FOREACH v_role IN ARRAY ARRAY['noburn_app', 'noburn_gateway'] LOOP
+        FOREACH v_role IN ARRAY ARRAY['noburn_app', 'noburn_across', 'noburn_gateway'] LOOP
             IF to_regrole(v_role) IS NOT NULL THEN
                 EXECUTE format('REVOKE ALL ON %s FROM %I', v_table, v_role);
             END IF;
         END LOOP;
+        -- Nobody comes to it past its parent; should a right be given one day, its rows are a tenant's all the same.
+        IF to_regprocedure('nb_isolate(regclass)') IS NOT NULL THEN PERFORM nb_isolate(v_table); END IF;
     END LOOP;
 END $$;
 

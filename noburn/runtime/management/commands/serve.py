@@ -121,6 +121,8 @@ def _environment() -> dict[str, str]:
         "DATABASE_OWNER_URL": settings.DATABASE_OWNER_URL,
         "DATABASE_GATEWAY_URL": settings.DATABASE_GATEWAY_URL,
         "REDIS_URL": settings.REDIS_URL,
+        "REDIS_GATEWAY_URL": settings.REDIS_GATEWAY_URL,
+        "REDIS_CONTROL_URL": settings.REDIS_CONTROL_URL,
         "BROKER_URL": settings.BROKER_URL,
         "BASE_URL": settings.BASE_URL,
         "PORT": str(settings.PORT),
