@@ -14,10 +14,9 @@ import { Sent } from "./sent.js";
 
 export { Sent } from "./sent.js";
 
-/** What a request asks for. `changed`: its body is another one already than the caller's. */
+/** What a request asks for. */
 export interface Found {
   readonly asked: Asked;
-  readonly changed: boolean;
   /** Events that the caller did not ask for. */
   readonly withholds?: Withholds | undefined;
 }
@@ -51,7 +50,7 @@ export async function throughGate(
     found = await site.find(sent);
     if (found === null) return forward(undefined);
     const { asked } = found;
-    held = await gate().admit(sent.signal === undefined ? asked : { ...asked, signal: sent.signal });
+    held = await gate().admit({ ...asked, signal: sent.signal });
   } catch (error) {
     sent.signal?.throwIfAborted();
     if (!isNoburnError(error)) throw error;
@@ -64,7 +63,7 @@ export async function throughGate(
   }
   let response: Response;
   try {
-    const same = held.body === found.asked.body && !found.changed;
+    const same = held.body === found.asked.body && !found.asked.changed;
     response = await forward(same ? undefined : JSON.stringify(held.body));
   } catch (error) {
     held.failed(error);

@@ -30,12 +30,29 @@ const KINDS: Readonly<Record<Shape, Readonly<Record<number, string>>>> = {
   anthropic: { 401: "authentication_error", 402: "billing_error" },
 };
 
-/** The errors behind answers, by the answer's headers: what a client's own error is made from. */
-const errors = new WeakMap<Headers, NoburnError>();
+/** The header by which a client finds the error that its answer stands for. */
+const ERROR_HEADER = "x-noburn-error";
 
-/** Returns the error that an answer stands for, where it was made here and its headers are at hand. */
-export function errorBehind(headers: unknown): NoburnError | undefined {
-  return headers instanceof Headers ? errors.get(headers) : undefined;
+/** How many errors wait for their client. The first to come goes first: whoever has not taken it by then will not. */
+const ERRORS_MAX = 1_000;
+
+const errors = new Map<string, NoburnError>();
+
+/** Returns the error that an answer stands for, once, where the answer was made here. */
+export function errorBehind(headers: Headers): NoburnError | undefined {
+  const name = headers.get(ERROR_HEADER);
+  const found = name === null ? undefined : errors.get(name);
+  if (name !== null) errors.delete(name);
+  return found;
+}
+
+function remember(error: NoburnError): string {
+  // Not to be guessed: a provider's answer must not find an error of somebody else's call.
+  const name = crypto.randomUUID();
+  errors.set(name, error);
+  const [first] = errors.keys();
+  if (errors.size > ERRORS_MAX && first !== undefined) errors.delete(first);
+  return name;
 }
 
 /** Returns the answer to a call that was not admitted: problem+json, and what the provider's clients read as an error. */
@@ -53,18 +70,18 @@ export function refusalAnswer(error: NoburnError, shape: Shape): Response {
     "content-type": "application/problem+json",
     "x-should-retry": "false",
     "x-noburn-reason": told.reason,
+    [ERROR_HEADER]: remember(error),
   });
   if (error instanceof BudgetExceededError) headers.set(REFUSED_HEADER, told.reason);
-  const answer = new Response(JSON.stringify(body), { status: told.status, statusText: told.title, headers });
-  errors.set(answer.headers, error);
-  return answer;
+  return new Response(JSON.stringify(body), { status: told.status, statusText: told.title, headers });
 }
 
 function toldOf(error: NoburnError): Told {
   if (error instanceof BudgetExceededError) {
     return { status: 402, reason: error.reason, title: "Refused by noburn", more: refused(error) };
   }
-  if (error instanceof UnboundedError) return { status: 402, reason: "unbounded", title: "Refused by noburn" };
+  if (error instanceof UnboundedError)
+    return { status: 402, reason: "unbounded", title: "Refused by noburn" };
   if (error instanceof PriceUnknownError) {
     return { status: 402, reason: "price_unknown", title: "Refused by noburn" };
   }

@@ -1,17 +1,15 @@
 /** A request that is about to be sent, as `fetch` is told of it: its body can be read, and still be sent afterwards. */
 
+import { HEADER_PREFIX } from "../attribution.js";
 import { InvalidRequestError } from "../errors.js";
+import type { JsonObject } from "../results.js";
 
 /** A mark on a request that an outer gate has seen already; every copy of this package knows it. */
 export const PASSED: unique symbol = Symbol.for("noburn.passed") as never;
 
-/** The prefix of the headers that say whom a call is for. They are not the provider's business. */
-export const HEADER_PREFIX = "x-noburn-";
-
 /** How much of a body that streams is read. */
 const BODY_BYTES_MAX = 64 * 1024 * 1024;
 
-type Body = BodyInit | null | undefined;
 type Input = Parameters<typeof fetch>[0];
 export type Marked = RequestInit & { [PASSED]?: boolean };
 
@@ -71,7 +69,11 @@ export class Sent {
     if (body !== undefined) init.body = body;
     // A request of its own has a body that may have been read: it is made anew, with that one.
     const input = isRequest(this.#input) ? new Request(this.#input, init) : this.#input;
-    return fetcher.call(undefined, input as string, input instanceof Request ? { [PASSED]: true } as Marked : init);
+    return fetcher.call(
+      undefined,
+      input as string,
+      input instanceof Request ? ({ [PASSED]: true } as Marked) : init,
+    );
   }
 
   #plainHeaders(change: Change): HeadersInit {
@@ -117,4 +119,18 @@ async function bytesOf(body: AsyncIterable<unknown> | ReadableStream): Promise<U
     at += part.length;
   }
   return whole;
+}
+
+/** Returns a request's JSON object. Throws InvalidRequestError. */
+export function objectOf(text: string): JsonObject {
+  let value: unknown = {};
+  try {
+    if (text !== "") value = JSON.parse(text);
+  } catch (cause) {
+    throw new InvalidRequestError("The call cannot be read", { cause, errors: { body: "is not JSON" } });
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new InvalidRequestError("The call cannot be read", { errors: { body: "is no JSON object" } });
+  }
+  return value as JsonObject;
 }

@@ -3,7 +3,14 @@
 import { InvalidRequestError } from "../../errors.js";
 import type { Endpoint } from "../../gate/endpoints.js";
 import type { JsonObject } from "../../results.js";
-import { fromEmbeddings, fromOpenAIChat, fromOpenAIResponses, read, Usage } from "../../usage.js";
+import {
+  checkUsage,
+  fromEmbeddings,
+  fromOpenaiChat,
+  fromOpenaiResponses,
+  read,
+  type Usage,
+} from "../../usage.js";
 import { ChatMeter, ResponsesMeter } from "./meters.js";
 
 function counted(used: unknown): number {
@@ -27,15 +34,15 @@ function readImage(value: unknown): Usage {
     const count = whole(read(read(used, `${way}_tokens_details`), "image_tokens"));
     if (count > 0) units[`${way}_image_tokens`] = count;
   }
-  return new Usage({ inputTokens, outputTokens: whole(read(used, "output_tokens")), units });
+  return checkUsage({ inputTokens, outputTokens: whole(read(used, "output_tokens")), units });
 }
 
 /** Reads a transcription, which is billed by tokens or by seconds. */
 function readTranscription(value: unknown): Usage {
   const used = read(value, "usage");
   const seconds = read(used, "seconds");
-  if (typeof seconds === "number") return new Usage({ units: { audio_seconds: Math.ceil(seconds) } });
-  return new Usage({
+  if (typeof seconds === "number") return checkUsage({ units: { audio_seconds: Math.ceil(seconds) } });
+  return checkUsage({
     inputTokens: counted(used),
     outputTokens: whole(read(used, "output_tokens")),
     audioInputTokens: whole(read(read(used, "input_token_details"), "audio_tokens")),
@@ -46,8 +53,8 @@ export const CHAT: Endpoint = {
   name: "openai.chat",
   operation: "chat",
   api: "openai.chat",
-  read: fromOpenAIChat,
-  meter: (model) => new ChatMeter(model),
+  read: fromOpenaiChat,
+  meter: (model, live) => new ChatMeter(model, live),
 };
 export const COMPLETIONS: Endpoint = {
   ...CHAT,
@@ -59,8 +66,8 @@ export const RESPONSES: Endpoint = {
   name: "openai.responses",
   operation: "chat",
   api: "openai.responses",
-  read: fromOpenAIResponses,
-  meter: (model) => new ResponsesMeter(model),
+  read: fromOpenaiResponses,
+  meter: (model, live) => new ResponsesMeter(model, live),
 };
 export const EMBEDDINGS: Endpoint = {
   name: "openai.embeddings",

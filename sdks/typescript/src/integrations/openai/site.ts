@@ -1,15 +1,15 @@
 /** What is about to be sent to OpenAI, or to whatever speaks like it, read from the request itself. */
 
-import { fromHeaders } from "../../attribution.js";
-import type { Attribution } from "../../attribution.js";
-import { InvalidRequestError } from "../../errors.js";
-import { vendorOf } from "../../estimate/families.js";
+import { type Attribution, fromHeaders } from "../../attribution.js";
+import { familyOf } from "../../estimate/families.js";
 import type { Found, Sent, Site } from "../../gate/http.js";
+import { objectOf } from "../../gate/sent.js";
 import type { JsonObject } from "../../results.js";
-import { endpointOf, withUsage } from "./endpoints.js";
+import { endpointOf, OTHER, withUsage } from "./endpoints.js";
 
 const HOSTS: readonly (readonly [string, string])[] = [
   ["api.openai.com", "openai"],
+  [".api.openai.com", "openai"],
   [".openai.azure.com", "azure"],
   [".services.ai.azure.com", "azure"],
   ["openrouter.ai", "openrouter"],
@@ -34,7 +34,9 @@ export function providerAt(host: string): string | undefined {
 
 /** Behind an address that nobody knows, such as a proxy's, OpenAI's models are OpenAI's. */
 function providerOf(host: string, model: string | undefined): string | undefined {
-  return providerAt(host) ?? (model !== undefined && vendorOf(model) === "openai" ? "openai" : undefined);
+  return (
+    providerAt(host) ?? (model !== undefined && familyOf(model).vendor === "openai" ? "openai" : undefined)
+  );
 }
 
 function modelOf(path: string, body: JsonObject): string | undefined {
@@ -57,27 +59,19 @@ async function bodyOf(sent: Sent, path: string): Promise<{ body: JsonObject; mod
   return { body, model: modelOf(path, body) };
 }
 
-/** Returns a request's JSON object. Throws InvalidRequestError. */
-export function objectOf(text: string): JsonObject {
-  let value: unknown = {};
-  try {
-    if (text !== "") value = JSON.parse(text);
-  } catch (cause) {
-    throw new InvalidRequestError("The call cannot be read", { cause, errors: { body: "is not JSON" } });
-  }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new InvalidRequestError("The call cannot be read", { errors: { body: "is no JSON object" } });
-  }
-  return value as JsonObject;
+/** `defaults`: whom calls are for. `others`: what becomes of a POST to an endpoint that is not known. */
+export interface SiteOptions {
+  readonly defaults?: Attribution | undefined;
+  readonly others?: "refuse" | "pass";
 }
 
 /** Reads requests of OpenAI's client, whichever provider it was pointed to. */
 export class OpenAISite implements Site {
   readonly shape = "openai";
-  readonly #defaults: Attribution | undefined;
+  readonly #options: SiteOptions;
 
-  constructor(defaults?: Attribution) {
-    this.#defaults = defaults;
+  constructor(options: SiteOptions = {}) {
+    this.#options = options;
   }
 
   async find(sent: Sent): Promise<Found | null> {
@@ -85,7 +79,7 @@ export class OpenAISite implements Site {
     const { pathname, hostname } = new URL(sent.url);
     const path = pathname.replace(/\/+$/, "");
     const endpoint = endpointOf(path);
-    if (endpoint === null) return null;
+    if (endpoint === null || (endpoint === OTHER && this.#options.others === "pass")) return null;
     const { body, model } = await bodyOf(sent, path);
     const signed = (sent.headers.get("authorization") ?? "").startsWith("AWS4-");
     const told = signed ? body : withUsage(endpoint, body);
@@ -99,10 +93,10 @@ export class OpenAISite implements Site {
         signed,
         modelFixed: DEPLOYMENT.test(path),
         said: fromHeaders(sent.headers),
-        ...(this.#defaults === undefined ? {} : { framework: this.#defaults }),
-        ...(provider === undefined ? {} : { provider }),
+        framework: this.#options.defaults,
+        provider,
+        changed: told !== body,
       },
-      changed: told !== body,
       withholds: told === body ? undefined : isUsageAlone,
     };
   }
