@@ -177,6 +177,13 @@ describe("instrument", () => {
     expect(plane.decisions.at(-1)).toMatchObject({ model: CLAUDE.model, allowed: true });
   });
 
+  it("tells by the path which way a server is spoken to that speaks both", async () => {
+    const baseUrls = { openai: "http://127.0.0.1:4/v1", anthropic: "http://127.0.0.1:4" };
+    expect(await askedBy("http://127.0.0.1:4/v1/chat/completions", { baseUrls })).toBe(1);
+    await (await fetch("http://127.0.0.1:4/v1/messages", post(CLAUDE))).text();
+    expect(plane.decisions.map((one) => one.model)).toEqual([CHAT.model, CLAUDE.model]);
+  });
+
   it("leaves other requests exactly as they were", async () => {
     const seen: unknown[] = [];
     globalThis.fetch = async (...given) => {
