@@ -25,7 +25,9 @@ interface Patch {
   active: boolean;
 }
 
-const NAME = "fetch";
+const NAME = "fetch patch";
+/** Where noburn's own requests find a fetch that gates nothing. */
+const OWN = "fetch";
 
 function known(): Patch | undefined {
   return state().shared.get(NAME) as Patch | undefined;
@@ -48,6 +50,7 @@ export function instrument(options: InstrumentOptions = {}): void {
   const before = known();
   if (before !== undefined) {
     before.active = true;
+    state().shared.set(OWN, before.before);
     if (globalThis.fetch === before.before) globalThis.fetch = before.patched;
     return;
   }
@@ -59,6 +62,7 @@ export function instrument(options: InstrumentOptions = {}): void {
     active: true,
   };
   state().shared.set(NAME, patch);
+  state().shared.set(OWN, inner);
   globalThis.fetch = patch.patched;
 }
 
@@ -74,6 +78,7 @@ export async function uninstrument(): Promise<void> {
   if (globalThis.fetch === patch.patched) {
     globalThis.fetch = patch.before;
     state().shared.delete(NAME);
+    state().shared.delete(OWN);
   }
   await release();
 }
