@@ -4,6 +4,8 @@
  * Refused: nothing reaches the provider, and one refusal is thrown. Settled: what the provider's usage costs.
  */
 
+import { once } from "node:events";
+import { type AddressInfo, createServer } from "node:net";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -13,8 +15,9 @@ import { isBudgetExceeded, noburnErrorOf } from "../../src/errors.js";
 import type { Asked } from "../../src/gate/endpoints.js";
 import { Gate } from "../../src/gate/gate.js";
 import type { HeldCall } from "../../src/gate/held.js";
-import { uninstrument } from "../../src/integrations/fetch/index.js";
-import { type Booked, ledger, newCustomer, remainingNano } from "./control.js";
+import { instrument, uninstrument } from "../../src/integrations/fetch/index.js";
+import { toNano } from "../../src/money.js";
+import { API_KEY, BASE_URL, customer, double, type Entry, ledger, remaining } from "../control.js";
 import { BEGIN, billed, cells, clientOf, costNano, kindOf, told, untilText } from "./world.js";
 
 /** Counts what it is asked. */
@@ -27,13 +30,15 @@ class Counting extends Gate {
   }
 }
 
-/** Time-outs that a busy machine does not reach; each call is asked about, since a drawn one leaves no hold to count. */
-const PATIENT = { timeoutMs: 30_000, retryTimeoutMs: 60_000, flushTimeoutMs: 60_000, leases: false };
+/** Time-outs that a busy machine does not reach. */
+const PATIENT = { timeoutMs: 30_000, retryTimeoutMs: 60_000, flushTimeoutMs: 60_000 };
 const SLOW = { "output-tokens": 100, "chunk-tokens": 10, "chunk-delay-ms": 20 };
 let gate: Counting;
 
-beforeAll(() => {
-  gate = new Counting(PATIENT);
+beforeAll(async () => {
+  await double.reset();
+  // Each call is asked about: a drawn one that fails leaves no hold to count.
+  gate = new Counting({ apiKey: API_KEY, baseUrl: BASE_URL, leases: false, ...PATIENT });
   configure({ gate });
 });
 
@@ -43,9 +48,24 @@ afterAll(async () => {
 });
 
 /** What noburn booked, once everything has arrived. */
-async function settled(customer: string): Promise<Booked[]> {
+async function settled(name: string): Promise<Entry[]> {
   expect(await flush(60_000)).toBe(true);
-  return ledger(customer);
+  return ledger(name);
+}
+
+/** What the first of them cost. */
+function nano(entries: readonly Entry[]): bigint {
+  return toNano(entries[0]?.cost_usd ?? "0");
+}
+
+/** An address at which nobody listens. */
+async function silent(): Promise<string> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, "close");
+  return `http://127.0.0.1:${port}`;
 }
 
 /** What a call throws. */
@@ -62,7 +82,7 @@ describe.each(cells())("%s, %s: %s", (name, way, kind) => {
   const { call } = kindOf(kind);
 
   it("settles what the provider billed", async () => {
-    const acme = await newCustomer();
+    const acme = await customer();
     const { label, headers } = told();
     const client = clientOf(name, way);
     const answer = await context({ customer: acme, tags: { feature: "test" } }, () =>
@@ -75,12 +95,12 @@ describe.each(cells())("%s, %s: %s", (name, way, kind) => {
     expect(one.noburn_headers).toEqual([]);
     const booked = await settled(acme);
     expect(booked).toMatchObject([{ kind: "settled", outcome: "ok", tags: { feature: "test" } }]);
-    expect(BigInt(booked[0]?.cost_nano ?? 0)).toBe(costNano(one));
-    expect(await remainingNano(acme)).toBe(10_000_000_000n - costNano(one));
+    expect(nano(booked)).toBe(costNano(one));
+    expect(toNano(await remaining(acme))).toBe(toNano("10") - costNano(one));
   });
 
   it("refuses before anything is sent", async () => {
-    const poor = await newCustomer("0.000000001");
+    const poor = await customer("0.000000001");
     const { label, headers } = told();
     const client = clientOf(name, way, { maxRetries: 2 });
     const before = gate.asked;
@@ -95,14 +115,14 @@ describe.each(cells())("%s, %s: %s", (name, way, kind) => {
   });
 
   it("frees the hold of every failed attempt", async () => {
-    const acme = await newCustomer();
+    const acme = await customer();
     const { label, headers } = told({ "fail-status": 503, "retry-after": "0.001" });
     const client = clientOf(name, way, { maxRetries: 1 });
     const error = await thrownBy(() => context({ customer: acme }, () => call(client, { headers })));
     expect(String(error)).toContain("503");
     expect(await billed(label)).toHaveLength(2);
     expect((await settled(acme)).map((one) => one.kind)).toEqual(["voided", "voided"]);
-    expect(await remainingNano(acme)).toBe(10_000_000_000n);
+    expect(toNano(await remaining(acme))).toBe(toNano("10"));
   });
 });
 
@@ -112,7 +132,7 @@ describe.each(cells(plain))("%s, %s: %s", (name, way, kind) => {
   const { call } = kindOf(kind);
 
   it("presumes what was lost on its way back", async () => {
-    const acme = await newCustomer();
+    const acme = await customer();
     const { label, headers } = told({ "cut-after-chunks": 1 });
     const client = clientOf(name, way);
     await thrownBy(() => context({ customer: acme }, () => call(client, { headers })));
@@ -120,11 +140,11 @@ describe.each(cells(plain))("%s, %s: %s", (name, way, kind) => {
     if (one === undefined) throw new Error("nothing was billed");
     const booked = await settled(acme);
     expect(booked).toMatchObject([{ kind: "presumed", outcome: "cut" }]);
-    expect(BigInt(booked[0]?.cost_nano ?? 0)).toBeGreaterThanOrEqual(costNano(one));
+    expect(nano(booked)).toBeGreaterThanOrEqual(costNano(one));
   });
 
   it("presumes what its caller aborted after it was sent", async () => {
-    const acme = await newCustomer();
+    const acme = await customer();
     const { label, headers } = told({ "latency-ms": 60_000 });
     const controller = new AbortController();
     const { signal } = controller;
@@ -137,31 +157,32 @@ describe.each(cells(plain))("%s, %s: %s", (name, way, kind) => {
   });
 
   it("frees a hold when nobody listens", async () => {
-    if (way === "instrument") return;
-    const acme = await newCustomer();
-    const client = clientOf(name, way, { baseURL: "http://127.0.0.1:9/v1" });
+    const acme = await customer();
+    const url = await silent();
+    const client = clientOf(name, way, { baseURL: url });
+    if (way === "instrument") instrument({ baseUrls: { openai: url, anthropic: url } });
     const error = await thrownBy(() => context({ customer: acme }, () => call(client, {})));
     expect(String(error)).toMatch(/connection/i);
     expect((await settled(acme)).map((one) => one.kind)).toEqual(["voided"]);
   });
 });
 
+/** What was seen of a stream that ended early was settled. */
+async function seen(acme: string, label: string): Promise<void> {
+  const [one] = await billed(label);
+  if (one === undefined) throw new Error("nothing was billed");
+  const booked = await settled(acme);
+  expect(booked).toMatchObject([{ kind: "settled", outcome: "cut" }]);
+  expect(nano(booked)).toBeGreaterThan(0n);
+}
+
 const begun = (kind: string): boolean => kind in BEGIN;
 
 describe.each(cells(begun))("%s, %s: %s", (name, way, kind) => {
   const begin = BEGIN[kind] as NonNullable<(typeof BEGIN)[string]>;
 
-  /** What was seen of it was settled, and is near to what was made of it. */
-  async function seen(acme: string, label: string): Promise<void> {
-    const [one] = await billed(label);
-    if (one === undefined) throw new Error("nothing was billed");
-    const booked = await settled(acme);
-    expect(booked).toMatchObject([{ kind: "settled", outcome: "cut" }]);
-    expect(booked[0]?.cost_nano).toBeGreaterThan(0);
-  }
-
   it("settles what was seen of a stream that was cut", async () => {
-    const acme = await newCustomer();
+    const acme = await customer();
     const { label, headers } = told({ "output-tokens": 100, "chunk-tokens": 10, "cut-after-chunks": 4 });
     const client = clientOf(name, way);
     await thrownBy(() => context({ customer: acme }, () => kindOf(kind).call(client, { headers })));
@@ -171,11 +192,11 @@ describe.each(cells(begun))("%s, %s: %s", (name, way, kind) => {
     const booked = await settled(acme);
     expect(booked).toMatchObject([{ kind: "settled", outcome: "cut" }]);
     expect(booked[0]?.usage?.output_tokens).toBeGreaterThanOrEqual(30);
-    expect(BigInt(booked[0]?.cost_nano ?? 0)).toBeLessThanOrEqual(costNano(one) * 2n);
+    expect(nano(booked)).toBeLessThanOrEqual(costNano(one) * 2n);
   });
 
   it("settles what was seen of one that its reader left", async () => {
-    const acme = await newCustomer();
+    const acme = await customer();
     const { label, headers } = told(SLOW);
     const client = clientOf(name, way);
     await context({ customer: acme }, async () => {
@@ -187,7 +208,7 @@ describe.each(cells(begun))("%s, %s: %s", (name, way, kind) => {
   });
 
   it("settles what was seen of one that was aborted", async () => {
-    const acme = await newCustomer();
+    const acme = await customer();
     const { label, headers } = told(SLOW);
     const client = clientOf(name, way);
     const controller = new AbortController();
@@ -198,15 +219,22 @@ describe.each(cells(begun))("%s, %s: %s", (name, way, kind) => {
     });
     await seen(acme, label);
   });
+});
+
+// openai 7 keeps a stream that its caller dropped: the hold of that one expires.
+const collected = cells(begun).filter(([name]) => name !== "openai 7");
+
+describe.each(collected)("%s, %s: %s", (name, way, kind) => {
+  const begin = BEGIN[kind] as NonNullable<(typeof BEGIN)[string]>;
 
   it("settles what was seen of one that was abandoned, once it is collected", async () => {
     setFlagsFromString("--expose-gc");
     const collect = runInNewContext("gc") as () => void;
-    const acme = await newCustomer();
+    const acme = await customer();
     const { label, headers } = told(SLOW);
     const client = clientOf(name, way);
     await context({ customer: acme }, async () => untilText(await begin(client, { headers })));
-    let booked: Booked[] = [];
+    let booked: Entry[] = [];
     for (let turn = 0; turn < 500 && booked.length === 0; turn += 1) {
       collect();
       await new Promise((done) => setImmediate(done));

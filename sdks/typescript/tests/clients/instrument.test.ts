@@ -18,6 +18,7 @@ import {
 } from "./fakes.js";
 
 const OWN = globalThis.fetch;
+const BOTH = { openai: "http://127.0.0.1:5", anthropic: "http://127.0.0.1:5" };
 let plane: MemoryPlane;
 let provider: FakeProvider;
 
@@ -181,7 +182,12 @@ describe("instrument", () => {
     const baseUrls = { openai: "http://127.0.0.1:4/v1", anthropic: "http://127.0.0.1:4" };
     expect(await askedBy("http://127.0.0.1:4/v1/chat/completions", { baseUrls })).toBe(1);
     await (await fetch("http://127.0.0.1:4/v1/messages", post(CLAUDE))).text();
-    expect(plane.decisions.map((one) => one.model)).toEqual([CHAT.model, CLAUDE.model]);
+    // Also at one and the same address.
+    expect(await askedBy("http://127.0.0.1:5/chat/completions", { baseUrls: BOTH })).toBe(1);
+    await (await fetch("http://127.0.0.1:5/v1/messages", post(CLAUDE))).text();
+    const models = [CHAT.model, CLAUDE.model];
+    expect(plane.decisions.map((one) => one.model)).toEqual([...models, ...models]);
+    expect(plane.refusals).toEqual([]);
   });
 
   it("leaves other requests exactly as they were", async () => {

@@ -37,7 +37,8 @@ export class Addresses {
     ] as const) {
       for (const url of given === undefined ? [] : typeof given === "string" ? [given] : given) {
         const base = new URL(url).href.replace(/\/+$/, "");
-        if (!this.#named.some((one) => one.base === base)) this.#named.push({ base, site });
+        if (!this.#named.some((one) => one.base === base && one.site === site))
+          this.#named.push({ base, site });
       }
     }
   }
