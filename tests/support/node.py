@@ -75,6 +75,12 @@ def install(place: Path) -> None:
     npm(["ci", "--ignore-scripts", "--no-audit", "--no-fund"], place)
 
 
+def install_packed(packed: Path, place: Path) -> None:
+    """Installs a packed package of ours into a folder, and nothing from anywhere else."""
+    (place / "package.json").write_text('{"private": true}')
+    npm(["install", "--ignore-scripts", "--no-audit", "--no-fund", "--omit=peer", str(packed)], place)
+
+
 def npm(arguments: list[str], place: Path, *, captured: bool = True) -> None:
     """Runs npm in a folder. Raises CalledProcessError where it failed, with what it printed."""
     home = wheel()
