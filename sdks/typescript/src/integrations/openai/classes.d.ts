@@ -1,0 +1,1 @@
+export { AzureOpenAI, BedrockOpenAI, default, OpenAI } from "openai";
