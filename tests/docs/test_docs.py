@@ -17,8 +17,8 @@ from budgets.gateway.wire import Extend, Preflight, Settle, SettleBatch, Subject
 from noburn.kit.problems import REGISTRY
 
 ROOT = Path(__file__).resolve().parents[2]
-HIDDEN = re.compile(r"(^|/)(\.[^/]+|__pycache__|[^/]+\.egg-info|dist|build)(/|$)")
-ENDINGS = "py|md|sql|lua|txt|in|toml|json|html|sh|yml"
+HIDDEN = re.compile(r"(^|/)(\.[^/]+|__pycache__|[^/]+\.egg-info|dist|build|node_modules)(/|$)")
+ENDINGS = "py|md|sql|lua|txt|in|toml|json|html|sh|yml|ts"
 FILE_NAME = re.compile(rf"[\w*.-]+\.(?:{ENDINGS})")
 PATH = re.compile(rf"(?:\.\./)*[\w*.-]+(?:/[\w*.-]+)*(?:/|/[\w*.-]+\.(?:{ENDINGS}))")
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")

@@ -3,6 +3,7 @@
 import type { Attribution } from "./attribution.js";
 import { InvalidRequestError } from "./errors.js";
 import { Gate, type GateOptions } from "./gate/gate.js";
+import type { NewRun, Running } from "./runs.js";
 import { state } from "./state.js";
 
 /** What `configure` takes: the options of a gate, whom calls are for by default, or a gate alone. */
@@ -58,4 +59,9 @@ export async function release(): Promise<void> {
 /** Waits until every settlement of this process so far has arrived; false if that took too long. */
 export async function flush(timeoutMs?: number): Promise<boolean> {
   return (await state().gate?.flush(timeoutMs)) ?? true;
+}
+
+/** Runs a function as a run, by the process's gate: every gated call inside is under its caps. Throws as `Noburn.run`. */
+export function run<T>(wanted: NewRun, fn: (run: Running) => T | Promise<T>): Promise<T> {
+  return defaultGate().client.run(wanted, fn);
 }

@@ -1,7 +1,7 @@
 /**
  * noburn refuses an LLM call before it fires when nobody has budget left to pay for it.
  *
- *     import { configure, context } from "@noburn/sdk";
+ *     import { context } from "@noburn/sdk";
  *     import { instrument } from "@noburn/sdk/instrument";
  *
  *     instrument(); // every client that goes through fetch, without a change where it is called
@@ -17,7 +17,15 @@ export {
 } from "./attribution.js";
 export { Call, Noburn, type SettleOptions } from "./client.js";
 export type { ClientOptions } from "./config.js";
-export { type ConfigureOptions, configure, defaultGate, flush, isConfigured, release } from "./default.js";
+export {
+  type ConfigureOptions,
+  configure,
+  defaultGate,
+  flush,
+  isConfigured,
+  release,
+  run,
+} from "./default.js";
 export {
   AuthenticationError,
   BudgetExceededError,
