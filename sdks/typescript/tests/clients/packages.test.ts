@@ -2,8 +2,16 @@
 
 import Anthropic1, { AnthropicError as AnthropicError1 } from "@anthropic-ai/sdk";
 import Anthropic0, { AnthropicError as AnthropicError0 } from "anthropic-0";
-import OpenAI6, { AzureOpenAI as Azure6, OpenAIError as OpenAIError6 } from "openai";
-import OpenAI7, { AzureOpenAI as Azure7, OpenAIError as OpenAIError7 } from "openai-7";
+import OpenAI6, {
+  AzureOpenAI as Azure6,
+  BedrockOpenAI as Bedrock6,
+  OpenAIError as OpenAIError6,
+} from "openai";
+import OpenAI7, {
+  AzureOpenAI as Azure7,
+  BedrockOpenAI as Bedrock7,
+  OpenAIError as OpenAIError7,
+} from "openai-7";
 import { afterEach, describe, expect, it } from "vitest";
 import { configure } from "../../src/default.js";
 import {
@@ -244,6 +252,26 @@ describe.each([
     await client.chat.completions.create({ ...CHAT, model: "my-mini" });
     expect(fake.asked[0]).toMatchObject({ provider: "azure", model: "my-mini", modelFixed: true });
     expect(fake.ends.map((end) => end.how)).toEqual(["settled"]);
+  });
+});
+
+describe.each([
+  ["openai 6", Bedrock6],
+  ["openai 7", Bedrock7 as unknown as typeof Bedrock6],
+])("%s for Bedrock", (_, Bedrock) => {
+  it("is asked about as Amazon's, wrapped and dropped in", async () => {
+    const { fake, provider } = around();
+    const options = { awsRegion: "eu-west-1", apiKey: "k", fetch: provider.fetch };
+    await wrapOpenAI(new Bedrock(options)).chat.completions.create({ ...CHAT, model: "openai.gpt-oss-20b" });
+    await new (gatedOpenAI(Bedrock))(options).chat.completions.create({
+      ...CHAT,
+      model: "openai.gpt-oss-20b",
+    });
+    expect(fake.asked.map((one) => one.provider)).toEqual(["aws", "aws"]);
+    expect(fake.ends.map((end) => end.how)).toEqual(["settled", "settled"]);
+    expect(provider.reached.map((one) => new URL(one.url).hostname)).toEqual(
+      Array(2).fill(expect.stringContaining("eu-west-1")),
+    );
   });
 });
 

@@ -23,6 +23,7 @@ const HOSTS: readonly (readonly [string, string])[] = [
   ["api.perplexity.ai", "perplexity"],
   ["generativelanguage.googleapis.com", "google"],
   [".amazonaws.com", "aws"],
+  [".api.aws", "aws"],
 ];
 const FORM_MODEL = /name="model"\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]{1,200})\r\n/;
 const DEPLOYMENT = /\/deployments\/([^/]+)\//;
