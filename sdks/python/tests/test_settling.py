@@ -227,6 +227,27 @@ class TestOutbox:
         assert gate.close(SECONDS)
         assert list(tmp_path.rglob("*.jsonl")) == []
 
+    def test_keeps_what_a_later_version_wrote_and_delivers_the_rest(
+        self, plane: MemoryPlane, tmp_path: Path
+    ) -> None:
+        gate = MemoryGate(plane, outbox=tmp_path)
+        held = gate.admit(ASKED)
+        plane.unavailable = True
+        held.finish(USED)
+        assert gate.close(0.1) is False
+        (left,) = tmp_path.rglob("*.jsonl")
+        strange = {"at": lines(tmp_path)[0]["at"], "op": "of tomorrow", "key": "hold_strange", "body": {}}
+        left.write_bytes(json.dumps(strange).encode() + b"\n" + left.read_bytes())
+        plane.unavailable = False
+        later = MemoryGate(plane, outbox=tmp_path)
+        assert later.flush(SECONDS)
+        later.admit(ASKED).finish(USED)
+        assert later.close(SECONDS)
+        assert [one.state for one in plane.settlements] == ["settled", "settled"]
+        (kept,) = tmp_path.rglob("*.jsonl")
+        ((_, items),) = list(Outbox(kept.parent).claim())
+        assert [item["key"] for item in items] == ["hold_strange"]
+
     def test_is_not_taken_from_a_living_process(self, tmp_path: Path) -> None:
         mine, other = Outbox(tmp_path), Outbox(tmp_path)
         assert mine.append("hold_1", {"op": "void", "body": {"authorization": "a"}})

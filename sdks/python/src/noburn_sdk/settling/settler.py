@@ -223,11 +223,13 @@ class Settler:
         while self._spilled and self._outbox is not None and not self._stop.is_set():
             if self.waiting:
                 return
-            found = [_from_disk(item) for item in self._outbox.held()[: _requests.BATCH_MAX]]
+            read = map(_from_disk, self._outbox.held())
+            # What a later version of this package wrote stays, for a process that knows what it means.
+            found = [one for one in read if one is not None][: _requests.BATCH_MAX]
             if not found:
                 self._spilled = False
                 return
-            self._send([one for one in found if one is not None])
+            self._send(found)
 
     def _send(self, batch: list[Resolution]) -> None:
         """Delivers what can be sent at once, and puts aside what may have to wait at the gateway."""
