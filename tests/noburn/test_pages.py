@@ -9,6 +9,7 @@ from django.test import Client
 from noburn.kit.problems import REGISTRY
 
 
+@pytest.mark.django_db
 class TestHome:
     def test_says_what_to_do_next_with_this_installation_s_address(self) -> None:
         page = Client().get("/")
