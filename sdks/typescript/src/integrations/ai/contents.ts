@@ -56,13 +56,21 @@ function partsOf(part: Part): Fields[] {
       return [{ ...fileOf(part.data, part.mediaType), ...signed }];
     case "file-url":
     case "image-url":
-      return [{ file_data: { mime_type: part.type === "image-url" ? "image/*" : part.mediaType, file_uri: part.url } }];
+      return [
+        {
+          file_data: {
+            mime_type: part.type === "image-url" ? "image/*" : part.mediaType,
+            file_uri: part.url,
+          },
+        },
+      ];
     case "tool-call":
       return [{ function_call: { name: part.toolName, args: part.input }, ...signed }];
     case "tool-result": {
       const output = fieldsOf(part.output);
       const named = { name: part.toolName, id: part.toolCallId };
-      if (output.type !== "content") return [{ function_response: { ...named, response: outputOf(part) }, ...signed }];
+      if (output.type !== "content")
+        return [{ function_response: { ...named, response: outputOf(part) }, ...signed }];
       return [{ function_response: named }, ...listOf(output.value).flatMap(partsOf)];
     }
     case "tool-approval-response":

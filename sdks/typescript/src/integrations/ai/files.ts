@@ -21,8 +21,10 @@ export function given(data: unknown, mediaType: unknown): Given {
   if (typeof data === "string") return written(data, kind);
   const tagged = fieldsOf(data) as Fields;
   if (tagged.type === "data") return given(tagged.data, mediaType);
-  if (tagged.type === "url") return given(tagged.url, mediaType).url ? given(tagged.url, mediaType) : { mediaType: kind };
-  if (tagged.type === "text" && typeof tagged.text === "string") return { mediaType: kind, text: tagged.text };
+  if (tagged.type === "url")
+    return given(tagged.url, mediaType).url ? given(tagged.url, mediaType) : { mediaType: kind };
+  if (tagged.type === "text" && typeof tagged.text === "string")
+    return { mediaType: kind, text: tagged.text };
   return { mediaType: kind };
 }
 

@@ -122,8 +122,12 @@ function fileOf(part: Part, data: unknown, mediaType: unknown): Fields {
   if (file.mediaType.startsWith("image/")) {
     return { type: "image", source: sourceOf(file.mediaType, file.base64, file.url) };
   }
-  if (file.text !== undefined) return { type: "document", ...said, source: { type: "text", data: file.text } };
-  if (file.base64 !== undefined && (file.mediaType.startsWith("text/") || file.mediaType === "application/json")) {
+  if (file.text !== undefined)
+    return { type: "document", ...said, source: { type: "text", data: file.text } };
+  if (
+    file.base64 !== undefined &&
+    (file.mediaType.startsWith("text/") || file.mediaType === "application/json")
+  ) {
     return { type: "document", ...said, source: { type: "text", data: textOf(file.base64) } };
   }
   return { type: "document", ...said, source: sourceOf(file.mediaType, file.base64, file.url) };

@@ -27,7 +27,8 @@ export function noburnOptions(providerOptions: unknown): NoburnOptions {
     if (bad === undefined) said[name] = value;
     else errors[`providerOptions.noburn.${name}`] = bad;
   }
-  if (Object.keys(errors).length > 0) throw new InvalidRequestError("The call's noburn options are invalid", { errors });
+  if (Object.keys(errors).length > 0)
+    throw new InvalidRequestError("The call's noburn options are invalid", { errors });
   return said as NoburnOptions;
 }
 
@@ -35,13 +36,18 @@ function problemOf(name: string, value: unknown): string | undefined {
   if ((TEXTS as readonly string[]).includes(name)) {
     return typeof value === "string" && value ? undefined : "must be a text";
   }
-  if ((WHOLE as readonly string[]).includes(name)) return countOf(value) ? undefined : "must be a whole number of at least 1";
-  if (name === "waitMs") return countOf(value) === undefined ? "must be a whole number of at least 0" : undefined;
+  if ((WHOLE as readonly string[]).includes(name))
+    return countOf(value) ? undefined : "must be a whole number of at least 1";
+  if (name === "waitMs")
+    return countOf(value) === undefined ? "must be a whole number of at least 0" : undefined;
   if (name === "fit") return typeof value === "boolean" ? undefined : "must be true or false";
-  if (name === "costUsd") return typeof value === "string" || typeof value === "bigint" ? undefined : "must be USD as a text";
+  if (name === "costUsd")
+    return typeof value === "string" || typeof value === "bigint" ? undefined : "must be USD as a text";
   if (name === "tags") {
     const tags = Object.values(fieldsOf(value));
-    return tags.every((tag) => typeof tag === "string") && typeof value === "object" ? undefined : "must be texts by name";
+    return tags.every((tag) => typeof tag === "string") && typeof value === "object"
+      ? undefined
+      : "must be texts by name";
   }
   return `unknown; known are ${[...TEXTS, "costUsd", "tags", ...WHOLE, "fit", "waitMs"].join(", ")}`;
 }
@@ -62,7 +68,14 @@ export function foreign(options: Fields): Fields[] {
 }
 
 /** Where a provider's options may carry an output cap of their own. */
-const CAPS = ["maxCompletionTokens", "max_completion_tokens", "maxTokens", "max_tokens", "maxOutputTokens", "max_output_tokens"];
+const CAPS = [
+  "maxCompletionTokens",
+  "max_completion_tokens",
+  "maxTokens",
+  "max_tokens",
+  "maxOutputTokens",
+  "max_output_tokens",
+];
 
 /** Returns the largest of the output caps that a call names; undefined where it names none. */
 export function capOf(options: Fields): number | undefined {
@@ -71,24 +84,37 @@ export function capOf(options: Fields): number | undefined {
   return caps.reduce((most, cap) => (cap === undefined ? most : Math.max(most ?? 0, cap)), undefined);
 }
 
-/** Returns a call's options with this output cap, wherever they named one, or where all providers look for it. */
-export function withCap<T extends Fields>(options: T, cap: number): T {
+/** Where OpenAI's chats may have a cap beside the AI SDK's; both in one request are refused. */
+const OWN_CAPS = ["maxCompletionTokens", "max_completion_tokens"];
+
+/** Returns a call's options with this output cap: where every provider looks for it, and wherever the call named one. */
+export function withCap<T extends Fields>(options: T, cap: number, provider: string): T {
   const made: Fields = { ...options };
-  let named = false;
-  const providers: Fields = {};
-  for (const [name, own] of Object.entries(fieldsOf(options.providerOptions))) {
-    const found = CAPS.filter((one) => name !== "noburn" && countOf(fieldsOf(own)[one]) !== undefined);
-    named ||= found.length > 0;
-    providers[name] = found.length > 0 ? { ...fieldsOf(own), ...Object.fromEntries(found.map((one) => [one, cap])) } : own;
+  const [maker = ""] = provider.split(".");
+  let instead = false;
+  const changed: Fields = {};
+  for (const [name, value] of Object.entries(fieldsOf(options.providerOptions))) {
+    const own = fieldsOf(value);
+    const found = CAPS.filter((one) => name !== "noburn" && countOf(own[one]) !== undefined);
+    const reads = name === maker || (name === "openai" && maker.startsWith("azure"));
+    instead ||= reads && /^(?:openai|azure)/.test(maker) && found.some((one) => OWN_CAPS.includes(one));
+    changed[name] =
+      found.length > 0 ? { ...own, ...Object.fromEntries(found.map((one) => [one, cap])) } : value;
   }
-  if (named) made.providerOptions = providers;
-  // Some providers refuse two caps in one request: a second one is not added.
-  if (!named || countOf(options.maxOutputTokens) !== undefined) made.maxOutputTokens = cap;
+  if (options.providerOptions !== undefined) made.providerOptions = changed;
+  if (!instead || countOf(options.maxOutputTokens) !== undefined) made.maxOutputTokens = cap;
   return made as T;
 }
 
 /** What is added to the request's cap for thinking: Anthropic's package and Bedrock's do that. */
-const LEVELS: Readonly<Record<string, number>> = { minimal: 0.02, low: 0.1, medium: 0.3, high: 0.6, xhigh: 0.9, max: 0.9 };
+const LEVELS: Readonly<Record<string, number>> = {
+  minimal: 0.02,
+  low: 0.1,
+  medium: 0.3,
+  high: 0.6,
+  xhigh: 0.9,
+  max: 0.9,
+};
 const THINKING_LEAST = 1_024;
 /** The longest answer of any Claude, of which ai 7's `reasoning` takes a part. */
 const OUTPUT_MOST = 128_000;
@@ -114,20 +140,78 @@ export function thinkingOf(options: Fields): number {
 /** What no provider reads into the prompt, by the names in the AI SDK's packages. */
 const SILENT = new Set([
   ...CAPS,
-  "allowedTools", "anthropicBeta", "betas", "cacheControl", "cachePoint", "citations", "contextManagement",
-  "disableParallelToolUse", "effort", "fit", "forceReasoning", "imageDetail", "include", "inferenceGeo", "labels",
-  "logitBias", "logprobs", "maxToolCalls", "metadata", "n", "parallelToolCalls", "passThroughUnsupportedFiles",
-  "prediction", "previousResponseId", "promptCacheKey", "promptCacheOptions", "promptCacheRetention", "reasoning",
-  "reasoningConfig", "reasoningEffort", "reasoningFormat", "reasoningSummary", "safetyIdentifier", "safetySettings",
-  "sendReasoning", "serviceTier", "speed", "store", "strictJsonSchema", "structuredOutputMode", "structuredOutputs",
-  "systemMessageMode", "taskBudget", "textVerbosity", "thinking", "thinkingConfig", "toolStreaming", "truncation", "user",
+  "allowedTools",
+  "anthropicBeta",
+  "betas",
+  "cacheControl",
+  "cachePoint",
+  "citations",
+  "contextManagement",
+  "disableParallelToolUse",
+  "effort",
+  "fit",
+  "forceReasoning",
+  "imageDetail",
+  "include",
+  "inferenceGeo",
+  "labels",
+  "logitBias",
+  "logprobs",
+  "maxToolCalls",
+  "metadata",
+  "n",
+  "parallelToolCalls",
+  "passThroughUnsupportedFiles",
+  "prediction",
+  "previousResponseId",
+  "promptCacheKey",
+  "promptCacheOptions",
+  "promptCacheRetention",
+  "reasoning",
+  "reasoningConfig",
+  "reasoningEffort",
+  "reasoningFormat",
+  "reasoningSummary",
+  "safetyIdentifier",
+  "safetySettings",
+  "sendReasoning",
+  "serviceTier",
+  "speed",
+  "store",
+  "strictJsonSchema",
+  "structuredOutputMode",
+  "structuredOutputs",
+  "systemMessageMode",
+  "taskBudget",
+  "textVerbosity",
+  "thinking",
+  "thinkingConfig",
+  "toolStreaming",
+  "truncation",
+  "user",
 ]);
 
 /** Fields by which a body of the estimator's says what a call can use beside its prompt. */
 const NOTED = [
-  "audio", "cached_content", "container", "conversation", "inference_geo", "instructions", "max_tool_calls", "mcp_servers",
-  "modalities", "n", "parallel_tool_calls", "plugins", "prediction", "previous_response_id", "prompt", "search_parameters",
-  "service_tier", "speed", "web_search_options",
+  "audio",
+  "cached_content",
+  "container",
+  "conversation",
+  "inference_geo",
+  "instructions",
+  "max_tool_calls",
+  "mcp_servers",
+  "modalities",
+  "n",
+  "parallel_tool_calls",
+  "plugins",
+  "prediction",
+  "previous_response_id",
+  "prompt",
+  "search_parameters",
+  "service_tier",
+  "speed",
+  "web_search_options",
 ] as const;
 
 /** Returns what provider options add to a body: what the estimator knows by name, and all else as text. */

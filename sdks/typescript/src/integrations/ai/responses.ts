@@ -92,7 +92,8 @@ function reasoningOf(part: Part, id: unknown): Fields {
   if (typeof encrypted === "string" && encrypted) {
     return { type: "reasoning", summary, encrypted_content: encrypted };
   }
-  if (typeof id !== "string") return { type: "reasoning", content: [{ type: "reasoning_text", text: part.text }] };
+  if (typeof id !== "string")
+    return { type: "reasoning", content: [{ type: "reasoning_text", text: part.text }] };
   const tokens = reasoned(id);
   // The provider keeps it. Of what was seen being made here its length is known, and a byte bounds a token.
   return { type: "reasoning", summary, ...(tokens ? { encrypted_content: ".".repeat(tokens) } : {}) };

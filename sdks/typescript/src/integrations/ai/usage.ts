@@ -21,7 +21,8 @@ export function usageOf(answer: Fields, tools: Readonly<Record<string, number>> 
   const output = fieldsOf(used.outputTokens);
   const raw = fieldsOf(used.raw);
   const parts = [input.noCache, input.cacheRead, input.cacheWrite].map(countOf);
-  const added = parts[0] === undefined ? undefined : parts.reduce<number>((sum, part) => sum + (part ?? 0), 0);
+  const added =
+    parts[0] === undefined ? undefined : parts.reduce<number>((sum, part) => sum + (part ?? 0), 0);
   const inputTokens = countOf(used.inputTokens) ?? countOf(input.total) ?? added;
   const outputTokens = countOf(used.outputTokens) ?? countOf(output.total) ?? countOf(output.text);
   if (inputTokens === undefined || outputTokens === undefined) return null;
@@ -40,7 +41,10 @@ export function usageOf(answer: Fields, tools: Readonly<Record<string, number>> 
       cacheReadTokens,
       cacheWriteTokens,
       cacheWrite1hTokens: Math.min(hour, cacheWriteTokens),
-      reasoningTokens: Math.min(countOf(output.reasoning) ?? countOf(used.reasoningTokens) ?? 0, outputTokens),
+      reasoningTokens: Math.min(
+        countOf(output.reasoning) ?? countOf(used.reasoningTokens) ?? 0,
+        outputTokens,
+      ),
       audioInputTokens: heard,
       audioOutputTokens: spoken,
       toolCalls: Object.fromEntries(Object.entries(counted).filter(([, count]) => count > 0)),
@@ -65,7 +69,8 @@ export class ToolCount {
   readonly counts: Record<string, number> = {};
 
   constructor(tools: unknown) {
-    for (const tool of listOf(tools)) if (typeof tool.name === "string") this.#kinds.set(tool.name, kindOf(tool));
+    for (const tool of listOf(tools))
+      if (typeof tool.name === "string") this.#kinds.set(tool.name, kindOf(tool));
   }
 
   /** Takes a part of an answer or of a stream. */
