@@ -125,6 +125,11 @@ export function canCarry(): boolean {
 
 /** Runs a function, and all that it awaits, with something changed around it. */
 export function within<T>(change: Partial<Surrounding>, fn: () => T): T {
+  return needCarrier().run({ ...surrounding(), ...change }, fn);
+}
+
+/** Returns what carries contexts here. Throws NoburnError where nothing does. */
+export function needCarrier(): Carrier {
   const carrier = findCarrier();
   if (carrier === undefined) {
     // Never to run it as if nothing had been said: its calls would meet nobody's budget.
@@ -133,7 +138,7 @@ export function within<T>(change: Partial<Surrounding>, fn: () => T): T {
         "or say whom each call is for in the call itself",
     );
   }
-  return carrier.run({ ...surrounding(), ...change }, fn);
+  return carrier;
 }
 
 /** Returns what the surrounding contexts say together. */

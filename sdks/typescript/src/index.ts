@@ -15,6 +15,8 @@ export {
   isUngated,
   ungated,
 } from "./attribution.js";
+export { Call, Noburn, type SettleOptions } from "./client.js";
+export type { ClientOptions } from "./config.js";
 export { type ConfigureOptions, configure, defaultGate, flush, isConfigured, release } from "./default.js";
 export {
   AuthenticationError,
@@ -44,6 +46,7 @@ export type {
   Remaining,
   Settled,
 } from "./results.js";
+export { currentRun, type NewRun, type Running, type RunState, type RunSummary } from "./runs.js";
 export type { Outbox } from "./settling/outbox.js";
 export type { Usage } from "./usage.js";
 export * as usage from "./usage.js";

@@ -51,3 +51,18 @@ export function toUsd(nano: bigint): string {
   const part = (positive % NANO_PER_USD).toString().padStart(9, "0").replace(/0+$/, "");
   return `${nano < 0n ? "-" : ""}${whole}${part ? `.${part}` : ""}`;
 }
+
+/** Returns the least of decimal texts of USD, of however many places; null of none. */
+export function leastUsd(amounts: readonly string[]): string | null {
+  let least: string | null = null;
+  for (const usd of amounts) if (least === null || scaled(usd) < scaled(least)) least = usd;
+  return least;
+}
+
+const PLACES = 24;
+
+function scaled(usd: string): bigint {
+  const [whole = "0", part = ""] = usd.replace("-", "").split(".");
+  const value = BigInt(whole + part.slice(0, PLACES).padEnd(PLACES, "0"));
+  return usd.startsWith("-") ? -value : value;
+}
