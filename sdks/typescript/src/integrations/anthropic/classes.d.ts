@@ -1,0 +1,1 @@
+export { Anthropic, default } from "@anthropic-ai/sdk";

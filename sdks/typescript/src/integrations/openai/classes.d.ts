@@ -1,0 +1,1 @@
+export { AzureOpenAI, default, OpenAI } from "openai";
