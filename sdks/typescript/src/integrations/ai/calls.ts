@@ -198,12 +198,25 @@ function chosen(site: Site, held: HeldCall, asked: string): AnyModel {
   return site.other(name);
 }
 
+/** Errors by which the AI SDK's packages say that they could not make a request of the call. */
+const UNMADE: ReadonlySet<string> = new Set([
+  "AI_InvalidArgumentError",
+  "AI_InvalidPromptError",
+  "AI_LoadAPIKeyError",
+  "AI_LoadSettingError",
+  "AI_NoSuchModelError",
+  "AI_NoSuchProviderReferenceError",
+  "AI_TooManyEmbeddingValuesForCallError",
+  "AI_UnsupportedFunctionalityError",
+]);
+
 async function attempt<T>(held: HeldCall, call: () => PromiseLike<T>): Promise<T> {
   try {
     // The provider's own fetch may be gated too: this call is held already.
     return await (canCarry() ? ungated(call) : call());
   } catch (error) {
-    held.failed(error);
+    if (error instanceof Error && UNMADE.has(error.name)) held.void();
+    else held.failed(error);
     throw error;
   }
 }
