@@ -5,7 +5,7 @@ import type { Endpoint } from "../../gate/endpoints.js";
 import { chatBody } from "./chat.js";
 import { contentsBody } from "./contents.js";
 import { messagesBody } from "./messages.js";
-import { capOf, noted, thinkingOf } from "./options.js";
+import { capOf, noted, thinkingOf, thinks } from "./options.js";
 import { isProviders, responsesBody } from "./responses.js";
 import { type AnyModel, type Fields, fieldsOf, type LanguageOptions, listOf } from "./spec.js";
 
@@ -70,6 +70,7 @@ export function boundOf(model: AnyModel, options: LanguageOptions): Bounded {
   const whole = cap === undefined ? undefined : cap + thinking;
   const extra = noted(options);
   const body: Fields = { ...bodyOf(api, options), ...extra.fields, model: priced.model };
+  if (api === "anthropic.messages" && thinks(options)) body.thinking = { type: "enabled" };
   if (extra.text) addText(api, body, extra.text);
   if (whole !== undefined) putCap(api, body, whole);
   const capAssumed = cap === undefined && thinking > 0 ? thinking + CAP_BESIDE_THINKING : undefined;

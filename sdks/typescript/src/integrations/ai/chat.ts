@@ -61,6 +61,8 @@ function messagesOf(message: Fields): Fields[] {
 export function outputOf(result: Part): string | Fields[] {
   const output = fieldsOf(result.output ?? result.result);
   if (output.type === "content") return listOf(output.value).map(contentOf);
+  // Of a failure some packages send all that is known, as JSON in a text.
+  if (String(output.type).startsWith("error")) return JSON.stringify(output);
   if (output.type === "execution-denied") return jsonOf(output.reason ?? "Tool execution denied.");
   return jsonOf("value" in output ? output.value : (result.output ?? result.result ?? ""));
 }

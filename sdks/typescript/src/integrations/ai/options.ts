@@ -137,6 +137,15 @@ export function thinkingOf(options: Fields): number {
   return Math.max(THINKING_LEAST, Math.round(OUTPUT_MOST * level));
 }
 
+/** Whether a Claude may be told to think, which takes some input. */
+export function thinks(options: Fields): boolean {
+  const level = options.reasoning;
+  if (level !== undefined && level !== "none" && level !== "provider-default") return true;
+  return foreign(options).some((own) =>
+    ["thinking", "reasoningConfig", "effort"].some((name) => own[name] !== undefined),
+  );
+}
+
 /** What no provider reads into the prompt, by the names in the AI SDK's packages. */
 const SILENT = new Set([
   ...CAPS,
