@@ -73,7 +73,7 @@ export interface Surrounding {
   readonly framework: Attribution;
   readonly ungated: boolean;
   readonly run: string | undefined;
-  readonly watch: { refusal: unknown } | undefined;
+  readonly watch: { refusal: NoburnError | undefined } | undefined;
 }
 
 /** Something that carries a value through awaits: `AsyncLocalStorage`, or what is like it. */
