@@ -16,7 +16,18 @@ import {
 } from "./openai.js";
 import { SCHEMA_FRAME } from "./schemas.js";
 import type { Tally } from "./tally.js";
-import { each, full, isMapping, isWhole, iterated, type Mapping, plain, points, quoted, read } from "./values.js";
+import {
+  each,
+  full,
+  isMapping,
+  isWhole,
+  iterated,
+  type Mapping,
+  plain,
+  points,
+  quoted,
+  read,
+} from "./values.js";
 
 const TOOL_FRAME = 16;
 /** The hidden instruction on how to cite. */
@@ -196,7 +207,9 @@ function addTools(tally: Tally, body: Mapping): void {
       tally.unknown(`the tool of type ${quoted(kind)}`);
       tally.tools.set(kind, USES_ASSUMED);
     }
-    const shown = Object.fromEntries(Object.entries(mapping(tool)).filter(([name]) => name !== "cache_control"));
+    const shown = Object.fromEntries(
+      Object.entries(mapping(tool)).filter(([name]) => name !== "cache_control"),
+    );
     tally.json("tools", shown, TOOL_FRAME);
     if (full(read(tool, "cache_control"))) tally.mark();
   }

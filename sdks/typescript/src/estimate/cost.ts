@@ -51,7 +51,9 @@ export function ratesFrom(prices: object, model: string, provider: string | null
   }
   const found = new Map<string, Units>();
   for (const item of items) {
-    const units = Object.fromEntries(fields(read(item, "prices")).map(([unit, price]) => [unit, pairs(price)]));
+    const units = Object.fromEntries(
+      fields(read(item, "prices")).map(([unit, price]) => [unit, pairs(price)]),
+    );
     const named = String(read(item, "variant"));
     const variant = named === "standard" ? "" : named;
     const before = found.get(variant);
@@ -98,7 +100,10 @@ export function boundNano(rates: Rates, counts: Counts): bigint {
 
 function choicesOf(rates: Rates, tier: string | null): [readonly Units[], Factor] {
   const own = new Map(
-    Object.entries(rates.variants).map(([name, units]): [string, Units] => [name, { ...rates.units, ...units }]),
+    Object.entries(rates.variants).map(([name, units]): [string, Units] => [
+      name,
+      { ...rates.units, ...units },
+    ]),
   );
   if (tier === null || STANDARD.has(tier)) return [[rates.units], PLAIN_FACTOR];
   if (tier === "auto") return [[rates.units, ...own.values()], PLAIN_FACTOR];
@@ -111,7 +116,8 @@ function choicesOf(rates: Rates, tier: string | null): [readonly Units[], Factor
 /** Returns the dearest rates that so much input can reach: of plain input, of cached input, of output. */
 export function ceilings(units: Units, inputTokens: number, textOnly: boolean): [bigint, bigint, bigint] {
   const starts = new Set([0]);
-  for (const list of Object.values(units)) for (const [start] of list) if (start < inputTokens) starts.add(start);
+  for (const list of Object.values(units))
+    for (const [start] of list) if (start < inputTokens) starts.add(start);
   let [plain, held, output] = [0n, 0n, 0n];
   for (const at of starts) {
     const rate = (unit: string, otherwise: bigint): bigint => rateAt(units, unit, at) ?? otherwise;
@@ -182,7 +188,8 @@ function pairs(price: unknown): [number, bigint][] {
 /** Returns the pico-USD of one of so many units. Rounded up: a rate has at most twelve places, so nothing else changes. */
 function pico(usd: unknown, units: bigint): bigint {
   const found = typeof usd === "string" ? USD.exec(usd) : null;
-  if (found === null) throw new InvalidRequestError("No rates", { errors: { prices: "must be decimal strings" } });
+  if (found === null)
+    throw new InvalidRequestError("No rates", { errors: { prices: "must be decimal strings" } });
   const [, whole = "", places = ""] = found;
   return divideUp(BigInt(whole + places) * 10n ** 12n, units * 10n ** BigInt(places.length));
 }
@@ -194,7 +201,8 @@ function dearer(one: Units, other: Units): Units {
     const both = [one, other].filter((units) => Object.hasOwn(units, unit));
     const starts = new Set(both.flatMap((units) => (units[unit] ?? []).map(([start]) => start)));
     const sorted = [...starts].sort((first, second) => first - second);
-    const dearest = (start: number): bigint => larger(...both.map((units) => rateAt(units, unit, start) ?? 0n));
+    const dearest = (start: number): bigint =>
+      larger(...both.map((units) => rateAt(units, unit, start) ?? 0n));
     joined.set(
       unit,
       sorted.map((start) => [start, dearest(start)]),

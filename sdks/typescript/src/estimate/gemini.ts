@@ -64,7 +64,8 @@ export function generateContent(tally: Tally, body: Mapping): void {
     if (full(system)) addContent(tally, plain(system), resolution);
   }
   const contents = plain(read(body, "contents"));
-  for (const one of Array.isArray(contents) ? contents : [contents]) addContent(tally, plain(one), resolution);
+  for (const one of Array.isArray(contents) ? contents : [contents])
+    addContent(tally, plain(one), resolution);
   for (const source of [body, config]) {
     for (const tool of each(either(source, "tools"))) addTool(tally, plain(tool));
   }

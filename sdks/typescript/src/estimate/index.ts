@@ -28,8 +28,16 @@ export { type Encoding, type Tokenizer, useTokenizer } from "./ranks.js";
 export { explain } from "./report.js";
 export { shapeOf } from "./shape.js";
 export { boundAnthropic, countChat, countText } from "./text.js";
-export { type Api, type Counts, Estimate, type EstimatedOptions, type How, type Part, type Rates } from "./types.js";
 export type { Units } from "./types.js";
+export {
+  type Api,
+  type Counts,
+  Estimate,
+  type EstimatedOptions,
+  type How,
+  type Part,
+  type Rates,
+} from "./types.js";
 
 const ADDERS: Readonly<Record<Api, (tally: Tally, body: Mapping) => void>> = {
   "openai.chat": openai.chat,

@@ -7,10 +7,13 @@
 const BITS_MAX = 15;
 const WINDOW = 32_768;
 const ORDER = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
-const LENGTHS = [3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15, 17, 19, 23, 27, 31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258];
+const LENGTHS = [
+  3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15, 17, 19, 23, 27, 31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195,
+  227, 258,
+];
 const DISTANCES = [
-  1, 2, 3, 4, 5, 7, 9, 13, 17, 25, 33, 49, 65, 97, 129, 193, 257, 385, 513, 769, 1025, 1537, 2049, 3073, 4097, 6145,
-  8193, 12289, 16385, 24577,
+  1, 2, 3, 4, 5, 7, 9, 13, 17, 25, 33, 49, 65, 97, 129, 193, 257, 385, 513, 769, 1025, 1537, 2049, 3073, 4097,
+  6145, 8193, 12289, 16385, 24577,
 ];
 
 class EndedError extends Error {}
@@ -47,7 +50,8 @@ class Unpacking {
   run(): void {
     const method = this.#take(8);
     const flags = this.#take(8);
-    if ((method * 256 + flags) % 31 || (method & 15) !== 8 || method >> 4 > 7 || flags & 32) throw new BrokenError();
+    if ((method * 256 + flags) % 31 || (method & 15) !== 8 || method >> 4 > 7 || flags & 32)
+      throw new BrokenError();
     for (let last = 0; last === 0; ) {
       last = this.#take(1);
       const kind = this.#take(2);
@@ -110,7 +114,8 @@ class Unpacking {
       }
       if (symbol === 16 && place === 0) throw new BrokenError();
       const again = symbol === 16 ? (lengths[place - 1] as number) : 0;
-      const times = symbol === 16 ? 3 + this.#take(2) : symbol === 17 ? 3 + this.#take(3) : 11 + this.#take(7);
+      const times =
+        symbol === 16 ? 3 + this.#take(2) : symbol === 17 ? 3 + this.#take(3) : 11 + this.#take(7);
       if (place + times > lengths.length) throw new BrokenError();
       lengths.fill(again, place, place + times);
       place += times;

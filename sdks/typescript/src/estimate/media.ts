@@ -22,8 +22,7 @@ const SAMPLES_MAX = 2n ** 40n;
 const BLANKS = /[ \t\n\r\f\v]+/g;
 const PAIRS = /[\ud800-\udbff][\udc00-\udfff]/g;
 const PAGE = new RegExp(`${named("Type")}[ \\t\\n\\r\\f\\v]*${named("Page")}(?![A-Za-z#])`, "g");
-const OBJECT_STREAM =
-  /\/ObjStm\b[^>]{0,400}>>[ \t\n\r\f\v]*stream\r?\n|\/ObjStm\b[\s\S]{0,400}?stream\r?\n/g;
+const OBJECT_STREAM = /\/ObjStm\b[^>]{0,400}>>[ \t\n\r\f\v]*stream\r?\n|\/ObjStm\b[\s\S]{0,400}?stream\r?\n/g;
 
 const EMPTY = new Uint8Array(0);
 const DIGITS = digits();
@@ -116,7 +115,8 @@ function bytesOf(text: string): Uint8Array {
 /** Returns a text of one letter for each byte. */
 function latin(bytes: Uint8Array): string {
   let text = "";
-  for (let at = 0; at < bytes.length; at += 8_192) text += String.fromCharCode(...bytes.subarray(at, at + 8_192));
+  for (let at = 0; at < bytes.length; at += 8_192)
+    text += String.fromCharCode(...bytes.subarray(at, at + 8_192));
   return text;
 }
 

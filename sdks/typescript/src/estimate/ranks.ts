@@ -23,7 +23,8 @@ export interface Tokenizer {
   count(text: string, limit: number | null): number | null;
 }
 
-const VENDORS = /^(?:ft:|(?:openai|azure|azure_ai|anthropic|google|gemini|models|vertex_ai|bedrock|openrouter)\/)/;
+const VENDORS =
+  /^(?:ft:|(?:openai|azure|azure_ai|anthropic|google|gemini|models|vertex_ai|bedrock|openrouter)\/)/;
 const O200K = /^(?:chatgpt-4o|gpt-(?:4o|4\.1|4\.5|5|oss)|o[134](?:-|$)|codex|computer-use)/;
 const CL100K = /^(?:gpt-4(?:-|$)|gpt-3\.5|gpt-35|text-embedding-|(?:davinci|babbage)-002|ft-gpt-3\.5)/;
 

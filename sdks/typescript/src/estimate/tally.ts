@@ -112,13 +112,12 @@ export class Tally {
       group.raw += tokens;
       group.fixed += item.tokens;
       group.count += 1;
-      if (this.#marked !== null && place < this.#marked) before += ceilDiv(tokens * percent, 100) + item.tokens;
+      if (this.#marked !== null && place < this.#marked)
+        before += ceilDiv(tokens * percent, 100) + item.tokens;
     });
-    const parts = [...groups.values()].map(
-      ({ kind, how, note, raw, fixed, count }): Part => {
-        return { kind, tokens: ceilDiv(raw * percent, 100) + fixed, how, count, note };
-      },
-    );
+    const parts = [...groups.values()].map(({ kind, how, note, raw, fixed, count }): Part => {
+      return { kind, tokens: ceilDiv(raw * percent, 100) + fixed, how, count, note };
+    });
     let total = parts.reduce((sum, part) => sum + part.tokens, 0);
     const assumed = parts.filter((part) => part.how === "unknown" && !part.tokens);
     const [first] = assumed;

@@ -21,7 +21,9 @@ export function plain(value: unknown): unknown {
 
 /** Whether a value is an object with named fields. */
 export function isMapping(value: unknown): value is Mapping {
-  return typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Uint8Array);
+  return (
+    typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Uint8Array)
+  );
 }
 
 /** Reads a field; null where there is none. Throws MisshapenError for what has no fields. */
@@ -140,5 +142,9 @@ export function ceilDiv(value: number, divisor: number): number {
 }
 
 function kindOf(value: unknown): string {
-  return value === null || value === undefined ? "nothing" : Array.isArray(value) ? "a list" : `a ${typeof value}`;
+  return value === null || value === undefined
+    ? "nothing"
+    : Array.isArray(value)
+      ? "a list"
+      : `a ${typeof value}`;
 }

@@ -9,6 +9,7 @@
 
 export { isBudgetExceeded, noburnErrorOf } from "../../errors.js";
 export type { NoburnModelOptions } from "./calls.js";
+export { inLoop, Loop, type LoopSettings, startLoop } from "./loops.js";
 export {
   type EmbeddingMiddleware,
   type ImageMiddleware,

@@ -8,6 +8,7 @@
  */
 
 export { isBudgetExceeded, noburnErrorOf } from "../../errors.js";
+export { withRun } from "./graphs.js";
 export { type NoburnMiddleware, noburnMiddleware } from "./middleware.js";
 export { type WrapOptions, wrap } from "./models.js";
 export { forgetNodes, insideNode, readNodes } from "./nodes.js";

@@ -1,7 +1,7 @@
 /** The middleware of LangChain's agents, to stand first: `createAgent({ …, middleware: [noburnMiddleware(), …] })`. */
 
-import { type Attribution, canCarry, context, surrounding, within } from "../../attribution.js";
-import { isNoburnError } from "../../errors.js";
+import { canCarry, context } from "../../attribution.js";
+import { watching } from "../../gate/watch.js";
 import { type WrapOptions, wrap } from "./models.js";
 
 const BRAND = Symbol.for("AgentMiddleware");
@@ -32,22 +32,20 @@ export function noburnMiddleware(options: WrapOptions = {}): NoburnMiddleware {
     ): Promise<Answer> {
       const { model } = request as { model?: unknown };
       if (typeof model === "object" && model !== null) wrap(model, options);
-      const watch: { refusal: unknown } = { refusal: undefined };
-      const answer = await inside(said, watch, async () => {
-        try {
-          return await handler(request);
-        } catch (error) {
-          throw isNoburnError(watch.refusal) ? watch.refusal : error;
-        }
-      });
-      if (isNoburnError(watch.refusal)) throw watch.refusal;
-      return answer;
+      if (!canCarry()) return handler(request);
+      return context(said, () =>
+        watching(async (watch) => {
+          let answer: Answer;
+          try {
+            answer = await handler(request);
+          } catch (error) {
+            throw watch.refusal ?? error;
+          }
+          if (watch.refusal !== undefined) throw watch.refusal;
+          return answer;
+        }),
+      );
     },
   };
   return made;
-}
-
-function inside<T>(said: Attribution, watch: { refusal: unknown }, fn: () => T): T {
-  if (!canCarry()) return fn();
-  return context(said, () => within({ ...surrounding(), watch }, fn));
 }
