@@ -53,6 +53,7 @@ export function wrap<M extends object>(model: M, options: WrapOptions = {}): M {
     throw new InvalidRequestError("Cannot wrap", { errors });
   }
   Object.defineProperty(own, WRAPPED, { value: true });
+  addHandler(own);
   for (const name of ONCE) patch(own, name, (call, given) => told(said, given, call));
   for (const name of STREAMED)
     if (overrides(own, name)) patch(own, name, (call, given) => toldSteps(said, given, call));
@@ -62,6 +63,13 @@ export function wrap<M extends object>(model: M, options: WrapOptions = {}): M {
     return isClient(made) ? wrap(made as object, options) : made;
   });
   return model;
+}
+
+/** A call without any handler is not told its metadata: one that does nothing suffices. */
+function addHandler(model: Fields): void {
+  const { callbacks } = model;
+  if (callbacks === undefined || callbacks === null) model.callbacks = [{}];
+  else if (Array.isArray(callbacks)) model.callbacks = [...callbacks, {}];
 }
 
 function isClient(value: unknown): boolean {
