@@ -7,6 +7,9 @@ export default defineConfig({
     "outbox-node": "src/settling/outbox-node.ts",
     testing: "src/testing/index.ts",
     estimate: "src/estimate/index.ts",
+    tokens: "src/estimate/tokens/index.ts",
+    "tokens/o200k_base": "src/estimate/tokens/o200k_base.ts",
+    "tokens/cl100k_base": "src/estimate/tokens/cl100k_base.ts",
     openai: "src/integrations/openai/index.ts",
     anthropic: "src/integrations/anthropic/index.ts",
     instrument: "src/integrations/fetch/index.ts",
@@ -20,5 +23,5 @@ export default defineConfig({
   platform: "neutral",
   target: "es2022",
   fixedExtension: true,
-  external: [/^node:/],
+  external: [/^node:/, /^js-tiktoken/],
 });

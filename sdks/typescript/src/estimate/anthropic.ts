@@ -16,18 +16,7 @@ import {
 } from "./openai.js";
 import { SCHEMA_FRAME } from "./schemas.js";
 import type { Tally } from "./tally.js";
-import {
-  each,
-  full,
-  isMapping,
-  isWhole,
-  iterated,
-  type Mapping,
-  plain,
-  points,
-  quoted,
-  read,
-} from "./values.js";
+import { each, full, isMapping, isWhole, type Mapping, plain, points, quoted, read } from "./values.js";
 
 const TOOL_FRAME = 16;
 /** The hidden instruction on how to cite. */

@@ -60,7 +60,7 @@ export interface Allowance {
  */
 export function prepare<Body extends object>(estimate: Estimate, body: Body, allowed: Allowance = {}): Body {
   const { model = null, maxOutputTokens = null } = allowed;
-  const made: Record<string, unknown> = { ...body };
+  const made: Record<string, unknown> = { ...(body as Mapping) };
   if (model !== null && Object.hasOwn(body, "model")) made.model = model;
   let cap = maxOutputTokens ?? estimate.maxOutputTokens;
   if (cap === null || !estimate.hasOutput) return made as Body;

@@ -212,7 +212,9 @@ function dearer(one: Units, other: Units): Units {
 }
 
 function larger(...amounts: readonly bigint[]): bigint {
-  return amounts.reduce((most, one) => (one > most ? one : most), 0n);
+  let most = 0n;
+  for (const one of amounts) if (one > most) most = one;
+  return most;
 }
 
 function divideUp(value: bigint, divisor: bigint): bigint {

@@ -99,7 +99,7 @@ export function estimate(body: unknown, options: EstimateOptions): Estimate {
     maxInputTokens: options.maxInputTokens,
   });
   const cap = output.cap ?? maxOutputTokens;
-  const extra = cap === null ? 0 : predicted(name, given);
+  const extra = cap === null ? 0 : predicted(api, name, given);
   const fields: EstimateFields = {
     api,
     model: name,
@@ -162,11 +162,11 @@ function tierOf(api: Api, body: Mapping, batch: boolean): string | null {
 }
 
 /** Predicted output that is rejected is billed as output, beside what was made. */
-function predicted(model: string, body: Mapping): number {
+function predicted(api: Api, model: string, body: Mapping): number {
   const prediction = plain(read(body, "prediction"));
   if (!isMapping(prediction)) return 0;
   const content = read(prediction, "content");
   const tally = new Tally(familyOf(model));
-  if (full(content)) shaped("openai.chat", () => openai.content(tally, content));
+  if (full(content)) shaped(api, () => openai.content(tally, content));
   return tally.finish().tokens;
 }

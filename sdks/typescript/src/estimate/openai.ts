@@ -1,10 +1,12 @@
 /** Requests to OpenAI's Chat Completions, Embeddings and Completions, and to whatever speaks like them. */
 
+import type { Frame } from "./families.js";
 import { imageTokens, pageTokens } from "./images.js";
 import { audioMs, type Data, dataUrl, Payload, pdfPages, pixels, utf8Text } from "./media.js";
 import { utf8Bytes } from "./ranks.js";
 import { addFunctions, addSchema, JSON_OBJECT_FRAME } from "./schemas.js";
 import type { Tally } from "./tally.js";
+import type { How } from "./types.js";
 import {
   each,
   fields,
@@ -104,39 +106,39 @@ export function addChoice(tally: Tally, choice: unknown): void {
 
 /** Adds what surrounds the whole of a chat. */
 export function addChatFrame(tally: Tally): void {
-  switch (tally.family.frame) {
-    case "published":
-      return tally.add("frame", CHAT_FRAME, "exact");
-    case "channels":
-      return tally.add("frame", CHAT_FRAME + CHANNELS_FRAME, "maximum");
-    case "open":
-      return tally.add("frame", OPEN_FRAME, "maximum");
-    case "claude":
-      return tally.add("frame", CLAUDE_FRAME - CLAUDE_TURN_FRAME, "measured");
-    case "gemini":
-      return tally.add("frame", GEMINI_FRAME, "maximum");
-    case "other":
-      return tally.add("frame", OTHER_FRAME, "maximum", "a chat template that is not known");
-  }
+  tally.add("frame", ...CHAT_FRAMES[tally.family.frame]);
 }
 
 /** Adds what surrounds one message, its role included. */
 export function addMessageFrame(tally: Tally, role: string): void {
+  tally.add("frame", ...messageFrame(tally.family.frame, role));
+}
+
+const CHAT_FRAMES: Readonly<Record<Frame, readonly [tokens: number, how: How, note?: string]>> = {
+  published: [CHAT_FRAME, "exact"],
+  channels: [CHAT_FRAME + CHANNELS_FRAME, "maximum"],
+  open: [OPEN_FRAME, "maximum"],
+  claude: [CLAUDE_FRAME - CLAUDE_TURN_FRAME, "measured"],
+  gemini: [GEMINI_FRAME, "maximum"],
+  other: [OTHER_FRAME, "maximum", "a chat template that is not known"],
+};
+
+function messageFrame(frame: Frame, role: string): readonly [tokens: number, how: How] {
   const own = ROLES.has(role) ? 1 : utf8Bytes(role);
-  switch (tally.family.frame) {
+  switch (frame) {
     case "published":
-      return tally.add("frame", MESSAGE_FRAME + own, "exact");
+      return [MESSAGE_FRAME + own, "exact"];
     case "channels": {
       const instruction = role === "system" || role === "developer";
       const more = role === "user" ? 0 : instruction ? INSTRUCTION_FRAME : CHANNEL_FRAME;
-      return tally.add("frame", MESSAGE_FRAME + own + more, "maximum");
+      return [MESSAGE_FRAME + own + more, "maximum"];
     }
     case "claude":
-      return tally.add("frame", CLAUDE_TURN_FRAME, "measured");
+      return [CLAUDE_TURN_FRAME, "measured"];
     case "gemini":
-      return tally.add("frame", GEMINI_TURN_FRAME, "maximum");
+      return [GEMINI_TURN_FRAME, "maximum"];
     default:
-      return tally.add("frame", OTHER_MESSAGE_FRAME + own, "maximum");
+      return [OTHER_MESSAGE_FRAME + own, "maximum"];
   }
 }
 

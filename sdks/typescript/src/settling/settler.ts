@@ -54,6 +54,7 @@ export class Settler {
   readonly #waiting = new Map<Resolution, number>();
   #sequence = 0;
   #spilled = false;
+  readonly #foreign = new Set<string>();
   #dropped = 0;
   #sending: Promise<void> | undefined;
   #sendingAside: Promise<void> | undefined;
@@ -214,14 +215,18 @@ export class Settler {
     if (!this.#spilled || this.#queue.length > 0) return;
     // What is under way now, reclaims for the most part, lies there as well.
     const known = new Set([...this.#waiting.keys()].map((item) => item.key));
-    const room = MEMORY_MAX - this.#waiting.size;
-    const held = this.#outbox?.held(known.size + Math.min(room, BATCH_MAX)) ?? [];
-    const found = held.filter((item) => !known.has(item.key)).map(resolutionOf);
-    if (found.length === 0) this.#spilled = false;
-    for (const item of found) {
-      if (item === undefined) continue;
-      this.#take(item);
+    const room = Math.min(MEMORY_MAX - this.#waiting.size, BATCH_MAX);
+    const held = this.#outbox?.held(known.size + this.#foreign.size + room) ?? [];
+    const found: Resolution[] = [];
+    for (const item of held) {
+      if (known.has(item.key)) continue;
+      const read = resolutionOf(item);
+      // Of a later version of this package: it stays, for a process that knows what it means.
+      if (read === undefined) this.#foreign.add(item.key);
+      else found.push(read);
     }
+    if (found.length === 0) this.#spilled = false;
+    for (const item of found) this.#take(item);
     this.#start();
     this.#changed();
   }

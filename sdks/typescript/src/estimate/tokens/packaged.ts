@@ -60,7 +60,8 @@ export function unpacked(packed: string): Map<string, number> {
   for (const line of packed.split("\n")) {
     const [, first, ...tokens] = line.split(" ");
     if (first === undefined) continue;
-    tokens.forEach((token, place) => ranks.set(atob(token), Number(first) + place));
+    let rank = Number(first);
+    for (const token of tokens) ranks.set(atob(token), rank++);
   }
   return ranks;
 }
