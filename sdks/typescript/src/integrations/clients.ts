@@ -24,6 +24,8 @@ interface Client {
   makeStatusError(status: number, error: unknown, message: string | undefined, headers: Headers): Error;
   backendMiddleware?(): readonly Middleware[];
   readonly _workloadIdentityAuth?: { readonly identitySnapshot?: unknown } | undefined;
+  readonly apiVersion?: string;
+  readonly deploymentName?: string;
 }
 
 type Request = RequestInit & { readonly url: string };
@@ -128,7 +130,10 @@ export function wrapClient<C extends object>(client: C, family: Family, options:
   }
   const Base = client.constructor as Class<object>;
   const Gated = gatedClass(Base, family, options);
-  const copy = given.withOptions({});
+  const { apiVersion, deploymentName } = given;
+  // Azure's clients leave these out of their copies.
+  const azure = apiVersion === undefined ? {} : { apiVersion, deployment: deploymentName };
+  const copy = given.withOptions(azure);
   // Its copies will be made by the gated class.
   Object.setPrototypeOf(copy, Gated.prototype as object);
   const { gate, ...said } = options;

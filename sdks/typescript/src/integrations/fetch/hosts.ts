@@ -18,6 +18,8 @@ const OWN: ReadonlySet<string> = new Set(["openai", "azure"]);
 /** Where OpenAI's language is but one of several. */
 const PARTLY: ReadonlySet<string> = new Set(["google", "aws"]);
 
+const MESSAGES = /\/(?:messages|complete)(?:\/|$)/;
+
 interface Named {
   readonly base: string;
   readonly site: Site;
@@ -44,14 +46,15 @@ export class Addresses {
   siteOf(url: string): Site | null {
     if (!/^https?:/i.test(url)) return null;
     const { href, hostname, pathname } = new URL(url);
-    for (const { base, site } of this.#named) {
-      if (
-        href.startsWith(base) &&
-        (href.length === base.length || "/?#".includes(href.charAt(base.length)))
-      ) {
-        return site;
-      }
-    }
+    const named = this.#named.filter(({ base }) => {
+      return (
+        href.startsWith(base) && (href.length === base.length || "/?#".includes(href.charAt(base.length)))
+      );
+    });
+    // One server may speak both ways: then the path tells.
+    const like = MESSAGES.test(pathname) ? ANTHROPIC : OPENAI;
+    const site = named.find((one) => one.site === like)?.site ?? named[0]?.site;
+    if (site !== undefined) return site;
     if (hostname === "api.anthropic.com") return ANTHROPIC;
     const provider = providerAt(hostname);
     if (provider === undefined) return null;

@@ -1,1 +1,1 @@
-export { AzureOpenAI, default, OpenAI } from "openai";
+export { AzureOpenAI, BedrockOpenAI, default, OpenAI } from "openai";

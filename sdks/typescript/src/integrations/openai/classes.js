@@ -4,4 +4,5 @@ import { gated } from "./wrap";
 
 export const OpenAI = gated(openai.OpenAI);
 export const AzureOpenAI = gated(openai.AzureOpenAI);
+export const BedrockOpenAI = gated(openai.BedrockOpenAI);
 export default OpenAI;

@@ -2,5 +2,5 @@
 
 export * from "openai";
 export type { WrapOptions } from "../clients.js";
-export { AzureOpenAI, default, OpenAI } from "./classes.js";
+export { AzureOpenAI, BedrockOpenAI, default, OpenAI } from "./classes.js";
 export { wrap } from "./wrap.js";
