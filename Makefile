@@ -8,7 +8,7 @@ COMPILE := $(BIN)/uv pip compile -q --generate-hashes --python-version 3.11 --no
 ROOMS := manage.py noburn tenants alerts budgets billing demo proxy tests benchmarks sdks/python/src sdks/python/tests
 PATHS := $(foreach room,$(ROOMS),$(if $(shell find $(room) -name '*.py' -print -quit 2>/dev/null),$(room)))
 
-.PHONY: setup demo serve proxy browser screenshots test soak check lint bench requirements format openapi
+.PHONY: setup node demo serve proxy browser screenshots test soak check lint bench requirements format openapi
 
 setup: $(STAMP)
 
@@ -30,6 +30,10 @@ $(STAMP): requirements-dev.txt requirements-prices.txt requirements-stripe.txt M
 	@echo '$(CURDIR)/sdks/python/src' > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/noburn_sdk_source.pth"
 	@touch $(STAMP)
 
+# Node and the TypeScript SDK's packages, at the versions that its package-lock.json names.
+node: setup
+	@$(BIN)/python -m tests.support.node
+
 demo: setup
 	@exec $(BIN)/python -m demo
 
@@ -45,6 +49,7 @@ lint: setup
 	$(BIN)/ruff format --check $(PATHS)
 	$(BIN)/mypy $(PATHS)
 	$(BIN)/lint-imports
+	@$(BIN)/python -m tests.support.node run check
 	$(BIN)/python -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
 	$(BIN)/python manage.py check
 
@@ -73,6 +78,7 @@ bench: setup
 format: setup
 	$(BIN)/ruff check --fix $(PATHS)
 	$(BIN)/ruff format $(PATHS)
+	@$(BIN)/python -m tests.support.node run format
 
 # What docs/openapi.json must say; a test keeps it so.
 openapi: setup
@@ -85,7 +91,7 @@ requirements: setup
 	$(subst 3.11,3.14,$(COMPILE)) --no-deps requirements-stripe.in -o requirements-stripe.txt
 	$(COMPILE) tests/sdk/frameworks/requirements.in -o tests/sdk/frameworks/requirements.txt
 	$(COMPILE) tests/sdk/versions/openai-2.in -o tests/sdk/versions/openai-2.txt
-	$(COMPILE) tests/proxy/node/requirements.in -o tests/proxy/node/requirements.txt
+	$(COMPILE) tests/support/node.in -o tests/support/node.txt
 	$(COMPILE) tests/original/requirements.in -o tests/original/requirements.txt
 	$(COMPILE) tests/original/crew/requirements.in -o tests/original/crew/requirements.txt
 	$(COMPILE) tests/billing/push/localstripe/requirements.in -o tests/billing/push/localstripe/requirements.txt

@@ -23,8 +23,8 @@ FIELDS = "kind, cost_nano, tokens, outcome, model, reported_model, flags, tags, 
 class Served:
     """A gateway in a thread of its own."""
 
-    def __init__(self, app: Any = None) -> None:
-        self.port = free_port()
+    def __init__(self, app: Any = None, port: int | None = None) -> None:
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._app: Any = app or GatewayApp(gateway_config())
         self._ready = threading.Event()

@@ -92,8 +92,12 @@ class NodeOutbox implements Outbox {
   }
 
   #rename(): void {
+    this.#path = this.#newPath();
+  }
+
+  #newPath(): string {
     const name = `${this.#place}-${process.pid}-${randomBytes(6).toString("hex")}.jsonl`;
-    this.#path = join(this.#directory, name);
+    return join(this.#directory, name);
   }
 
   append(item: Kept): boolean {
@@ -228,8 +232,8 @@ class NodeOutbox implements Outbox {
   }
 
   #take(path: string): number {
-    // Whoever renames it first has it.
-    const mine = `${path.slice(0, -".jsonl".length)}-${randomBytes(6).toString("hex")}.taken`;
+    // Whoever renames it first has it, and should that process end now, the next one takes it over from there.
+    const mine = this.#newPath();
     try {
       fs.renameSync(path, mine);
     } catch {
@@ -244,7 +248,7 @@ class NodeOutbox implements Outbox {
       fs.rmSync(mine);
       return fresh.length;
     }
-    // No room; it stays where it was.
+    // No room; what was left over goes back to where it was.
     fs.renameSync(mine, path);
     return fresh.length;
   }
