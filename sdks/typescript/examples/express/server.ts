@@ -7,7 +7,7 @@ import { generateText } from "ai";
 import express from "express";
 import { customerIn } from "./session.ts";
 
-const openai = wrapProvider(createOpenAI({ baseURL: process.env.OPENAI_BASE_URL }));
+const openai = wrapProvider(createOpenAI());
 const app = express();
 app.use(express.json({ limit: "100kb" }));
 

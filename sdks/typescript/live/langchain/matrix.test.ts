@@ -20,7 +20,7 @@ const openai = (fields = {}) =>
       ...fields,
     }),
   );
-const MODELS = [
+const MODELS: { name: string; model: () => ChatOpenAI }[] = [
   { name: "ChatOpenAI", model: () => openai() },
   { name: "ChatOpenAI by Responses", model: () => openai({ useResponsesApi: true }) },
   {
@@ -33,7 +33,7 @@ const MODELS = [
           maxTokens: 40,
           anthropicApiUrl: DOUBLE_URL,
         }),
-      ),
+      ) as never,
   },
 ];
 

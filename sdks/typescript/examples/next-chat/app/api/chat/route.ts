@@ -7,7 +7,7 @@ import { customerIn } from "../../../lib/session";
 
 export const maxDuration = 60;
 
-const openai = wrapProvider(createOpenAI({ baseURL: process.env.OPENAI_BASE_URL }));
+const openai = wrapProvider(createOpenAI());
 
 /** What the chat shows where its answer would be. */
 function shown(error: unknown): string {
