@@ -118,6 +118,11 @@ export function surrounding(): Surrounding {
   return findCarrier()?.getStore() ?? OUTSIDE;
 }
 
+/** Says whether anything here carries a context through awaits, so that `within` can be used. */
+export function canCarry(): boolean {
+  return findCarrier() !== undefined;
+}
+
 /** Runs a function, and all that it awaits, with something changed around it. */
 export function within<T>(change: Partial<Surrounding>, fn: () => T): T {
   return needCarrier().run({ ...surrounding(), ...change }, fn);
