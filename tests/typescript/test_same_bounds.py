@@ -189,6 +189,7 @@ def compare_many(compared: Compared, examples: int) -> None:
 
 
 class TestTheSameBounds:
+    @pytest.mark.soak
     def test_are_found_in_both_languages(self, estimator: Estimator) -> None:
         compared = Compared(estimator)
         compare_many(compared, BODIES)
