@@ -14,7 +14,7 @@ import { InvalidRequestError } from "../errors.js";
 import * as anthropic from "./anthropic.js";
 import { outputOf } from "./caps.js";
 import { boundNano } from "./cost.js";
-import { familyOf } from "./families.js";
+import { type Family, familyOf } from "./families.js";
 import * as gemini from "./gemini.js";
 import * as openai from "./openai.js";
 import { responses } from "./responses.js";
@@ -88,9 +88,9 @@ export function estimate(body: unknown, options: EstimateOptions): Estimate {
   }
   const family = familyOf(name);
   const tally = new Tally(family);
-  const output = shaped(api, () => {
+  const [output, predicted] = shaped(api, () => {
     ADDERS[api](tally, given);
-    return outputOf(api, given, family);
+    return [outputOf(api, given, family), predictedTokens(family, given)] as const;
   });
   const total = tally.finish({
     limit: options.limit,
@@ -99,7 +99,7 @@ export function estimate(body: unknown, options: EstimateOptions): Estimate {
     maxInputTokens: options.maxInputTokens,
   });
   const cap = output.cap ?? maxOutputTokens;
-  const extra = cap === null ? 0 : predicted(api, name, given);
+  const extra = cap === null ? 0 : predicted;
   const fields: EstimateFields = {
     api,
     model: name,
@@ -162,11 +162,11 @@ function tierOf(api: Api, body: Mapping, batch: boolean): string | null {
 }
 
 /** Predicted output that is rejected is billed as output, beside what was made. */
-function predicted(api: Api, model: string, body: Mapping): number {
+function predictedTokens(family: Family, body: Mapping): number {
   const prediction = plain(read(body, "prediction"));
   if (!isMapping(prediction)) return 0;
   const content = read(prediction, "content");
-  const tally = new Tally(familyOf(model));
-  if (full(content)) shaped(api, () => openai.content(tally, content));
+  const tally = new Tally(family);
+  if (full(content)) openai.content(tally, content);
   return tally.finish().tokens;
 }

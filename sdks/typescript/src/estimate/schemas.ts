@@ -77,7 +77,7 @@ export function typescript(one: Mapping): [string, number] {
   } else {
     lines.push(`type ${name} = () => any;`);
   }
-  lines.push("} // namespace functions");
+  lines.push("", "} // namespace functions");
   return [lines.join("\n"), nodes.count];
 }
 

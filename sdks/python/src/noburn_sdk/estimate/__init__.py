@@ -98,6 +98,7 @@ def estimate(
     try:
         _ADDERS[api](tally, body)
         output = output_of(api, body, family)
+        extra = _predicted(name, body)
     except (AttributeError, TypeError, ValueError, LookupError, RecursionError) as error:
         raise InvalidRequestError(
             "Cannot estimate", errors={"body": f"is not one of {api}: {error}"}
@@ -108,24 +109,26 @@ def estimate(
         listed=rates.context_window if isinstance(rates, Rates) else None,
         max_input_tokens=max_input_tokens,
     )
+    cap = output.cap if output.cap is not None else max_output_tokens
     found = Estimate(
         api=api,
         model=name,
         input_tokens=total.tokens,
         parts=total.parts,
-        max_output_tokens=output.cap if output.cap is not None else max_output_tokens,
+        max_output_tokens=None if cap is None else cap + extra,
         n=output.n,
         cached_input_tokens=_cached(api, tally, total),
         images=tally.images,
         audio=tally.audio,
         tools=tally.tools,
         service_tier=_tier(api, body, batch),
+        output_extra=0 if cap is None else extra,
         has_output=api != "openai.embeddings",
         inject_cap=output.cap is None,
         exceeds_limit=total.exceeds,
         warnings=tuple(tally.warnings),
     )
-    return _priced(_predicted(found, body), rates)
+    return _priced(found, rates)
 
 
 def _cached(api: Api, tally: Tally, total: Total) -> int | None:
@@ -147,15 +150,14 @@ def _tier(api: Api, body: Mapping[str, Any], batch: bool) -> str | None:
     return _TIERS.get(tier, tier) if isinstance(tier, str) and tier else None
 
 
-def _predicted(found: Estimate, body: Mapping[str, Any]) -> Estimate:
+def _predicted(model: str, body: Mapping[str, Any]) -> int:
     """Predicted output that is rejected is billed as output, beside what was made."""
     prediction = plain(body.get("prediction"))
-    if not isinstance(prediction, Mapping) or found.max_output_tokens is None:
-        return found
-    tally = Tally(family_of(found.model))
+    if not isinstance(prediction, Mapping):
+        return 0
+    tally = Tally(family_of(model))
     openai.content(tally, prediction.get("content") or "")
-    extra = tally.finish().tokens
-    return replace(found, max_output_tokens=found.max_output_tokens + extra, output_extra=extra)
+    return tally.finish().tokens
 
 
 def _priced(found: Estimate, rates: Rates | Callable[..., int] | None) -> Estimate:

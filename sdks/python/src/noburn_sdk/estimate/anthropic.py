@@ -17,7 +17,7 @@ from noburn_sdk.estimate.openai import (
     add_pdf,
 )
 from noburn_sdk.estimate.schemas import SCHEMA_FRAME
-from noburn_sdk.estimate.tally import Tally, plain
+from noburn_sdk.estimate.tally import Tally, plain, quoted, written
 
 TOOL_FRAME = 16
 CITATIONS_TOKENS = 1_024
@@ -55,7 +55,7 @@ def messages(tally: Tally, body: Mapping[str, Any]) -> None:
             _blocks(tally, content or ())
     for name in ("container", "mcp_servers"):
         if body.get(name):
-            tally.unknown(f"what {name!r} brings")
+            tally.unknown(f"what {quoted(name)} brings")
     if body.get("cache_control"):
         tally.mark()
     if (dearer := dearer_tier(body)) is not None:
@@ -120,9 +120,9 @@ def block(tally: Tally, found: Mapping[str, Any]) -> None:
         case "thinking":
             tally.text("text", found.get("thinking"))
             # The signature carries the whole of what was thought, of which `thinking` may be a summary.
-            tally.add("text", len(str(found.get("signature") or "")), "bytes", "encrypted thinking")
+            tally.add("text", len(written(found.get("signature") or "")), "bytes", "encrypted thinking")
         case "redacted_thinking":
-            tally.add("text", len(str(found.get("data") or "")), "bytes", "encrypted thinking")
+            tally.add("text", len(written(found.get("data") or "")), "bytes", "encrypted thinking")
         case (
             "web_search_tool_result" | "web_fetch_tool_result" | "mcp_tool_result" | "tool_search_tool_result"
         ):
@@ -131,7 +131,7 @@ def block(tally: Tally, found: Mapping[str, Any]) -> None:
         case "code_execution_tool_result" | "bash_code_execution_tool_result":
             tally.json("calls", found, CALL_FRAME)
         case kind:
-            tally.unknown(f"a block of type {kind!r}", media=True)
+            tally.unknown(f"a block of type {quoted(kind)}", media=True)
 
 
 def _source(tally: Tally, value: Any, *, image: bool) -> None:
@@ -139,7 +139,7 @@ def _source(tally: Tally, value: Any, *, image: bool) -> None:
     kind, data = source.get("type"), source.get("data")
     if kind == "base64" and isinstance(data, str | bytes):
         if image:
-            add_image(tally, Data(str(source.get("media_type") or ""), Blob(data)))
+            add_image(tally, Data(written(source.get("media_type") or ""), Blob(data)))
         else:
             add_pdf(tally, Blob(data))
     elif image:
@@ -159,20 +159,20 @@ def _tools(tally: Tally, body: Mapping[str, Any]) -> None:
         return
     add_foreign_tools(tally)
     for tool in tools:
-        kind = str(tool.get("type") or "custom")
+        kind = written(tool.get("type") or "custom")
         own = next((tokens for name, tokens in OWN_TOOL_TOKENS.items() if kind.startswith(name)), None)
         if kind.startswith(_HOSTED):
             limit = tool.get("max_uses")
-            uses = limit if isinstance(limit, int) and limit > 0 else USES_ASSUMED
+            uses = limit if type(limit) is int and limit > 0 else USES_ASSUMED
             name = next(name for name in _HOSTED if kind.startswith(name))
-            tally.unknown(f"what the tool {name!r} finds")
+            tally.unknown(f"what the tool {quoted(name)} finds")
             if name not in _FREE:
                 tally.tools[name] = tally.tools.get(name, 0) + uses
             tally.rounds += uses
         elif own is not None:
             tally.add("tools", own, "maximum")
         elif kind != "custom":
-            tally.unknown(f"the tool of type {kind!r}")
+            tally.unknown(f"the tool of type {quoted(kind)}")
             tally.tools[kind] = USES_ASSUMED
         shown = {name: value for name, value in tool.items() if name != "cache_control"}
         tally.json("tools", shown, TOOL_FRAME)

@@ -96,7 +96,8 @@ def _with_gemini_cap(made: dict[str, Any], cap: int) -> dict[str, Any]:
         (name for name in ("generationConfig", "generation_config", "config") if made.get(name)), None
     )
     name = name or "generationConfig"
-    config = dict(plain(made.get(name)) or {})
+    given = plain(made.get(name))
+    config = dict(given) if isinstance(given, Mapping) else {}
     snake = name != "generationConfig" and "maxOutputTokens" not in config
     config["max_output_tokens" if snake else "maxOutputTokens"] = cap
     made[name] = config

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
 from noburn_sdk.errors import InvalidRequestError
@@ -171,8 +171,7 @@ def _pairs(price: Mapping[str, Any]) -> list[tuple[int, int]]:
 
 def _pico(usd: str, units: int) -> int:
     # Rounded up: a rate has at most twelve places, so this changes nothing but what is not one.
-    value = Decimal(usd) * 10**12
-    return -int(-value // units)
+    return int((Decimal(usd).scaleb(12) / units).to_integral_value(ROUND_CEILING))
 
 
 def _dearer(one: Units, other: Units) -> Units:

@@ -16,7 +16,7 @@ from noburn_sdk.estimate.openai import (
     add_pdf,
 )
 from noburn_sdk.estimate.schemas import SCHEMA_FRAME
-from noburn_sdk.estimate.tally import Tally, plain
+from noburn_sdk.estimate.tally import Tally, plain, quoted, written
 
 PART_FRAME = 2
 TOOL_FRAME = 32
@@ -72,7 +72,7 @@ def generate_content(tally: Tally, body: Mapping[str, Any]) -> None:
     for name in ("response_schema", "response_json_schema"):
         if get(config, name) is not None:
             tally.json("schema", plain(get(config, name)), SCHEMA_FRAME)
-    modalities = {str(one).upper() for one in get(config, "response_modalities") or ()}
+    modalities = {written(one).upper() for one in get(config, "response_modalities") or ()}
     tally.audio |= "AUDIO" in modalities
     if "IMAGE" in modalities or "-image" in tally.family.name:
         tally.images += 1
@@ -107,12 +107,12 @@ def _part(tally: Tally, part: Any, resolution: Any) -> None:
     level = get(plain(own), "level") if isinstance(plain(own), Mapping) else own
     inline = plain(get(part, "inline_data"))
     if isinstance(inline, Mapping):
-        kind = str(get(inline, "mime_type") or "")
+        kind = written(get(inline, "mime_type") or "")
         _data(tally, Data(kind.lower(), Blob(inline.get("data") or "")), level or resolution)
         seen = True
     named = plain(get(part, "file_data"))
     if isinstance(named, Mapping):
-        kind = str(get(named, "mime_type") or "")
+        kind = written(get(named, "mime_type") or "")
         if kind.startswith("image/"):
             add_image(tally, None, level or resolution)
         else:
@@ -142,7 +142,7 @@ def _data(tally: Tally, data: Data, level: Any) -> None:
     else:
         tally.images += 1
         tally.audio = True
-        tally.unknown(f"a file of type {kind!r}")
+        tally.unknown(f"a file of type {quoted(kind)}")
 
 
 def _tool(tally: Tally, tool: Any) -> None:
@@ -153,7 +153,7 @@ def _tool(tally: Tally, tool: Any) -> None:
         tally.json("tools", plain(one), TOOL_FRAME)
     for name, fee in _HOSTED.items():
         if get(tool, name) is not None:
-            tally.unknown(f"what the tool {name!r} finds")
+            tally.unknown(f"what the tool {quoted(name)} finds")
             if fee is not None:
                 tally.tools[fee] = tally.tools.get(fee, 0) + USES_ASSUMED
             tally.rounds += USES_ASSUMED

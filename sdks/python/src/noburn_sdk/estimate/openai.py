@@ -9,7 +9,7 @@ from noburn_sdk import _ranks
 from noburn_sdk.estimate.images import image_tokens, page_tokens
 from noburn_sdk.estimate.media import Blob, Data, audio_ms, data_url, pdf_pages, pixels
 from noburn_sdk.estimate.schemas import JSON_OBJECT_FRAME, add_functions, add_schema
-from noburn_sdk.estimate.tally import Tally, plain
+from noburn_sdk.estimate.tally import Tally, plain, quoted, written
 
 MESSAGE_FRAME, NAME_FRAME, CHAT_FRAME = 3, 1, 3
 """OpenAI's cookbook: 3 a message beside its role and text, 1 beside a name, 3 to prime the answer."""
@@ -114,7 +114,7 @@ def add_foreign_tools(tally: Tally) -> None:
 
 
 def _message(tally: Tally, message: Mapping[str, Any]) -> None:
-    role = str(message.get("role") or "user")
+    role = written(message.get("role") or "user")
     add_message_frame(tally, role)
     for name, value in message.items():
         if value is None or name == "role":
@@ -133,7 +133,7 @@ def _message(tally: Tally, message: Mapping[str, Any]) -> None:
             tally.add("calls", CALL_FRAME, "measured")
             tally.text("calls", value)
         elif name in ("reasoning_content", "reasoning", "refusal"):
-            tally.text("text", value if isinstance(value, str) else str(value))
+            tally.text("text", value)
         elif name == "audio":
             tally.unknown("audio of an earlier answer", media=True)
         elif name not in ("annotations", "weight"):
@@ -183,7 +183,7 @@ def _part(tally: Tally, part: Any) -> None:
             add_image(tally, data_url(image), detail)
         case "input_audio":
             sound = plain(part.get("input_audio") or {})
-            add_audio(tally, Data(str(sound.get("format") or ""), Blob(sound.get("data") or "")))
+            add_audio(tally, Data(written(sound.get("format") or ""), Blob(sound.get("data") or "")))
         case "file" | "input_file":
             file = plain(part.get("file") or part)
             add_file(tally, file, file.get("file_data"))
@@ -192,7 +192,7 @@ def _part(tally: Tally, part: Any) -> None:
 
             block(tally, part)
         case kind:
-            tally.unknown(f"a part of type {kind!r}", media=True)
+            tally.unknown(f"a part of type {quoted(kind)}", media=True)
 
 
 def add_image(tally: Tally, data: Data | None, detail: Any = None) -> None:
@@ -259,7 +259,7 @@ def prompts(value: Any) -> list[Any]:
     """Returns the prompts of a request that takes one or many, as texts or as lists of tokens."""
     if value is None:
         return []
-    if isinstance(value, str) or (isinstance(value, list | tuple) and value and isinstance(value[0], int)):
+    if isinstance(value, str) or (isinstance(value, list | tuple) and value and type(value[0]) is int):
         return [value]
     return list(value)
 

@@ -18,7 +18,7 @@ from noburn_sdk.estimate.openai import (
     content,
 )
 from noburn_sdk.estimate.schemas import JSON_OBJECT_FRAME, add_functions, add_schema
-from noburn_sdk.estimate.tally import Tally, plain
+from noburn_sdk.estimate.tally import Tally, plain, quoted, written
 
 CLIENT_TOOL_TOKENS = 1_500
 """The hidden description of a tool that the caller runs: shell, patch, computer."""
@@ -71,7 +71,7 @@ def _item(tally: Tally, item: Any) -> None:
         return
     kind = item.get("type") or ("message" if "role" in item else None)
     if kind == "message":
-        add_message_frame(tally, str(item.get("role") or "user"))
+        add_message_frame(tally, written(item.get("role") or "user"))
         content(tally, item.get("content") or ())
         return
     add_message_frame(tally, "tool")
@@ -94,7 +94,9 @@ def _item(tally: Tally, item: Any) -> None:
             output = plain(item.get("output") or {})
             add_image(tally, data_url(output.get("image_url")), "original")
         case "image_generation_call":
-            add_image(tally, data_url("data:image/png;base64," + str(item.get("result") or "")), "original")
+            add_image(
+                tally, data_url("data:image/png;base64," + written(item.get("result") or "")), "original"
+            )
         case (
             "computer_call"
             | "local_shell_call"
@@ -117,17 +119,17 @@ def _item(tally: Tally, item: Any) -> None:
         case "input_file":
             add_file(tally, item, item.get("file_data"))
         case _:
-            tally.unknown(f"an item of type {kind!r}", media=True)
+            tally.unknown(f"an item of type {quoted(kind)}", media=True)
 
 
 def _tools(tally: Tally, body: Mapping[str, Any]) -> None:
     functions = []
     limit = body.get("max_tool_calls")
-    limit = limit if isinstance(limit, int) and limit > 0 else None
+    limit = limit if type(limit) is int and limit > 0 else None
     uses = limit or USES_ASSUMED
     for tool in body.get("tools") or ():
         found = plain(tool)
-        kind = str(found.get("type") or "function")
+        kind = written(found.get("type") or "function")
         if kind == "function":
             functions.append(found)
         elif kind == "custom":
@@ -137,7 +139,7 @@ def _tools(tally: Tally, body: Mapping[str, Any]) -> None:
             tally.json("tools", found)
         else:
             name = next((own for start, own in _HOSTED.items() if kind.startswith(start)), kind)
-            tally.unknown(f"what the tool {kind!r} finds")
+            tally.unknown(f"what the tool {quoted(kind)} finds")
             tally.json("tools", found)
             if not kind.startswith(_FREE):
                 tally.tools[name] = uses

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from noburn_sdk.estimate.families import Family
-from noburn_sdk.estimate.tally import Tally, plain, renderings
+from noburn_sdk.estimate.tally import Tally, plain, renderings, written
 
 DEPTH_MAX = 64
 TOOLS_FRAME = 16
@@ -68,15 +68,15 @@ def typescript(function: Mapping[str, Any]) -> tuple[str, int]:
     """Returns a function as TypeScript, and how many properties and choices it has."""
     lines: list[str] = []
     if function.get("description"):
-        lines.append(f"// {function['description']}")
+        lines.append(f"// {written(function['description'])}")
     nodes = _Nodes()
     parameters = plain(function.get("parameters")) or {}
     properties = parameters.get("properties") if isinstance(parameters, Mapping) else None
+    name = written(function.get("name") or "")
     if isinstance(properties, Mapping) and properties:
-        body = _properties(parameters, 0, nodes)
-        lines += [f"type {function.get('name', '')} = (_: {{", *body, "}) => any;"]
+        lines += [f"type {name} = (_: {{", *_properties(parameters, 0, nodes), "}) => any;"]
     else:
-        lines.append(f"type {function.get('name', '')} = () => any;")
+        lines.append(f"type {name} = () => any;")
     return "\n".join(["namespace functions {", "", *lines, "", "} // namespace functions"]), nodes.count
 
 
@@ -92,7 +92,7 @@ def _properties(schema: Mapping[str, Any], depth: int, nodes: _Nodes) -> Iterabl
     for name, value in (schema.get("properties") or {}).items():
         nodes.count += 1
         if isinstance(value, Mapping) and value.get("description"):
-            yield f"{indent}// {value['description']}"
+            yield f"{indent}// {written(value['description'])}"
         mark = "" if name in required else "?"
         yield f"{indent}{name}{mark}: {_type(value, depth, nodes)},"
 
@@ -111,13 +111,21 @@ def _type(schema: Any, depth: int, nodes: _Nodes) -> str:
     kind = schema.get("type")
     if isinstance(kind, list | tuple):
         nodes.count += len(kind)
-        return " | ".join(_type({**schema, "type": one}, depth + 1, nodes) for one in kind)
+        # Each kind once: properties that were shown again for every one of them would double with every level.
+        kinds = dict.fromkeys(one if isinstance(one, str) else "any" for one in kind)
+        return " | ".join(_kind(schema, one, depth + 1, nodes) for one in kinds)
+    named = kind if isinstance(kind, str) else "any"
+    shaped = named != "array" and "properties" in schema
+    return _kind(schema, "object" if shaped else named, depth, nodes)
+
+
+def _kind(schema: Mapping[str, Any], kind: str, depth: int, nodes: _Nodes) -> str:
     if kind == "array":
         return f"{_type(schema.get('items'), depth + 1, nodes)}[]"
-    if kind == "object" or "properties" in schema:
-        body = "\n".join(_properties(schema, depth + 1, nodes))
-        return "{\n" + body + "\n" + "  " * depth + "}"
-    return _TYPES.get(kind, "any") if isinstance(kind, str) else "any"
+    if kind != "object":
+        return _TYPES.get(kind, "any")
+    body = "\n".join(_properties(schema, depth + 1, nodes))
+    return "{\n" + body + "\n" + "  " * depth + "}"
 
 
 def _published(family: Family) -> bool:

@@ -49,7 +49,7 @@ class Tally:
     def text(self, kind: str, text: Any) -> None:
         """Adds a text that reaches the model as it is."""
         if text:
-            self._items.append(_Item(kind, ((text if isinstance(text, str) else str(text), 0),), 0, "exact"))
+            self._items.append(_Item(kind, ((written(text), 0),), 0, "exact"))
 
     def rendered(self, kind: str, texts: Iterable[tuple[str, int]], extra: int) -> None:
         """Adds something whose rendering is not published: the longest of the likely ones, and `extra`.
@@ -198,6 +198,16 @@ def renderings(value: Any) -> tuple[str, ...]:
         return json.dumps(value, ensure_ascii=False, default=_other, separators=separators)
 
     return dump((",", ":")), dump((", ", ": "))
+
+
+def written(value: Any) -> str:
+    """Returns a text as it is, and any other value as the JSON that is sent of it."""
+    return value if isinstance(value, str) else renderings(value)[-1]
+
+
+def quoted(value: Any) -> str:
+    """Returns a value of the request as notes name it."""
+    return json.dumps(value, ensure_ascii=False, default=_other)
 
 
 def _other(value: Any) -> Any:
