@@ -70,6 +70,25 @@ def sdk() -> Path:
     return SDK
 
 
+def built() -> Path:
+    """The folder of the built TypeScript SDK, made anew where a source has changed; who asks meanwhile waits."""
+    sources = [file for file in (sdk() / "src").rglob("*") if file.is_file()]
+    named = [
+        SDK / name for name in ("package.json", "package-lock.json", "tsconfig.json", "tsdown.config.ts")
+    ]
+    found = hashlib.sha256()
+    for file in sorted([*sources, *named]):
+        found.update(f"{file.relative_to(SDK)}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
+    place, mark = SDK / "dist", KEPT / "npm-sdk-built"
+    with (KEPT / "npm-sdk.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not place.is_dir() or not mark.exists() or mark.read_text() != found.hexdigest():
+            mark.unlink(missing_ok=True)
+            npm(["run", "build"], SDK)
+            mark.write_text(found.hexdigest())
+    return place
+
+
 def install(place: Path) -> None:
     """Installs what a folder's package-lock.json says, and runs nothing of it."""
     npm(["ci", "--ignore-scripts", "--no-audit", "--no-fund"], place)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.node import SDK, node, sdk
+from tests.support.node import SDK, built, node, sdk
 from tests.typescript.conftest import live_environment
 
 if TYPE_CHECKING:
@@ -37,29 +37,13 @@ def cookie(customer: str, secret: str = SECRET) -> str:
 @pytest.fixture(scope="module")
 def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The example, with the built SDK where npm would install it."""
-    home, folder, program = tmp_path_factory.mktemp("express"), sdk(), node(24)
+    home, folder = tmp_path_factory.mktemp("express"), sdk()
     made = home / "example"
     shutil.copytree(SDK / "examples" / "express", made)
     packed = made / "node_modules" / "@noburn" / "sdk"
     packed.mkdir(parents=True)
     shutil.copy(folder / "package.json", packed)
-    built = subprocess.run(
-        [
-            str(program),
-            str(folder / "node_modules" / "tsdown" / "dist" / "run.mjs"),
-            "--no-dts",
-            "--format",
-            "esm",
-            "--out-dir",
-            str(packed / "dist"),
-        ],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    assert built.returncode == 0, built.stdout + built.stderr
+    shutil.copytree(built(), packed / "dist")
     (home / "node_modules").symlink_to(folder / "node_modules")
     return made
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.node import install_packed, node, npm, sdk
+from tests.support.node import built, install_packed, node, npm, sdk
 
 # Those that need no peer.
 ENTRIES = ("", "/context", "/outbox-node", "/testing", "/estimate", "/instrument")
@@ -23,7 +23,7 @@ SECONDS = 300
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty project into which the packed package was installed."""
     place = tmp_path_factory.mktemp("project")
-    npm(["run", "build"], sdk())
+    built()
     npm(["pack", "--ignore-scripts", "--pack-destination", str(place)], sdk())
     (packed,) = place.glob("*.tgz")
     install_packed(packed, place)

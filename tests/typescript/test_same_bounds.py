@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import random
 import re
 import subprocess
 from collections import Counter
@@ -18,13 +20,17 @@ from noburn_sdk import InvalidRequestError, _ranks, estimate
 from noburn_sdk.estimate.shape import shape_of
 
 from tests.estimates.texts import anything
-from tests.typescript import building
-from tests.typescript.bodies import MODELS, as_read, cases
+from tests.support.node import built, node
+from tests.typescript.bodies import MODELS, altered, as_read, cases, vectors
 
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 
 PROGRAM = Path(__file__).with_name("estimator.mjs")
 BODIES, BODIES_SOAK = 350, 6_000
+ALTERED, ALTERED_SOAK = 4_000, 40_000
+KINDS = ("text", "tools", "calls", "schema", "frame", "images", "files", "audio", "unknown")
+DRAWN = ("text", "tools", "schema", "frame", "unknown")
+"""Kinds of parts: of vectors, and of what is drawn, which is small and seldom holds the others."""
 RANKS = ("o200k_base", "cl100k_base")
 SLOW = (
     HealthCheck.too_slow,
@@ -38,7 +44,7 @@ class Estimator:
     """A Node process that estimates line by line."""
 
     def __init__(self, dist: Path) -> None:
-        command = [str(building.node()), str(PROGRAM), str(dist)]
+        command = [str(node(20)), str(PROGRAM), str(dist)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def ask(self, asked: dict[str, Any]) -> Any:
@@ -56,7 +62,7 @@ class Estimator:
 
 @pytest.fixture(scope="module")
 def estimator() -> Iterator[Estimator]:
-    made = Estimator(building.built())
+    made = Estimator(built())
     yield made
     made.close()
 
@@ -163,14 +169,14 @@ class Compared:
         for part in python["found"]["parts"]:
             self.seen[part["kind"], part["how"]] += 1
 
-    def check(self, least: int) -> None:
+    def check(self, least: int, kinds: tuple[str, ...]) -> None:
         """Raises AssertionError where too little was compared, or nothing of some kind."""
         assert self.seen["estimated"] >= least, self.seen
         assert self.seen["InvalidRequestError"] >= 5
         assert self.seen["priced"] >= 5
         assert self.seen["exceeded"] >= 3
         assert all(self.seen[api] >= 10 for api in estimate.APIS), self.seen
-        for kind in ("text", "tools", "calls", "schema", "frame", "unknown"):
+        for kind in kinds:
             assert sum(count for key, count in self.seen.items() if key[0] == kind) >= 2, (kind, self.seen)
         for how in ("exact", "bytes", "measured", "maximum", "unknown"):
             assert sum(count for key, count in self.seen.items() if key[1] == how) >= 10, (how, self.seen)
@@ -188,12 +194,48 @@ def compare_many(compared: Compared, examples: int) -> None:
     agree()
 
 
+def compare_altered(compared: Compared, cases: int, chance: random.Random) -> None:
+    """Compares so many cases that are made of the shared vectors."""
+    known = vectors()
+    for _ in range(cases):
+        compared.compare(altered(chance, known))
+
+
 class TestTheSameBounds:
+    def test_are_found_of_altered_vectors(self, estimator: Estimator) -> None:
+        compared = Compared(estimator)
+        compare_altered(compared, ALTERED, random.Random(20261130))
+        compared.check(ALTERED // 2, KINDS)
+
+    @pytest.mark.parametrize(
+        ("module", "constant"),
+        [
+            ("anthropic", "TOOL_FRAME"),
+            ("gemini", "PART_FRAME"),
+            ("images", "CLAUDE_PATCH"),
+            ("openai", "CALL_FRAME"),
+            ("openai", "PAGE_TEXT_TOKENS"),
+        ],
+    )
+    def test_are_missed_where_a_constant_is_one_more(
+        self, estimator: Estimator, monkeypatch: pytest.MonkeyPatch, module: str, constant: str
+    ) -> None:
+        changed = importlib.import_module(f"noburn_sdk.estimate.{module}")
+        monkeypatch.setattr(changed, constant, getattr(changed, constant) + 1)
+        with pytest.raises(AssertionError, match="Python"):
+            compare_altered(Compared(estimator), ALTERED_SOAK, random.Random(1))
+
+    @pytest.mark.soak
+    def test_are_found_of_thousands_of_altered_vectors(self, estimator: Estimator) -> None:
+        compared = Compared(estimator)
+        compare_altered(compared, ALTERED_SOAK, random.Random(1))
+        compared.check(ALTERED_SOAK // 2, KINDS)
+
     @pytest.mark.soak
     def test_are_found_in_both_languages(self, estimator: Estimator) -> None:
         compared = Compared(estimator)
         compare_many(compared, BODIES)
-        compared.check(BODIES // 2)
+        compared.check(BODIES // 2, DRAWN)
 
     def test_are_found_of_texts_alone(self, estimator: Estimator) -> None:
         counted = 0
@@ -228,7 +270,7 @@ class TestTheSameBounds:
     def test_are_found_of_thousands_of_requests(self, estimator: Estimator) -> None:
         compared = Compared(estimator)
         compare_many(compared, BODIES_SOAK)
-        compared.check(BODIES_SOAK // 2)
+        compared.check(BODIES_SOAK // 2, DRAWN)
 
     @pytest.mark.soak
     def test_are_found_of_thousands_of_texts(self, estimator: Estimator) -> None:
