@@ -23,11 +23,13 @@
 | STRIPE_API_BASE | another address of Stripe's API: a proxy, or a test's double | Stripe's own |
 | COUNTER_RETENTION_DAYS | for how many days the counters of hours that are over are kept, at least 2 | 35 |
 | USAGE_HOURS_DAYS | for how many days usage by the hour is kept; by the day it is kept for ever | 92 |
+| NOBURN_ADMIN_PATH | where the operators' admin is | admin |
 | DEBUG, ALLOWED_HOSTS, LOG_LEVEL | as Django's | off, the base URL's host and localhost, INFO |
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -43,6 +45,9 @@ from noburn.runtime.servers import Broker, Counters, Postgres
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
+_TAKEN_PATHS = frozenset(
+    {"account", "api", "docs", "embed", "enter", "healthz", "metrics", "readyz", "static", "stripe", "tenants"}
+)
 
 # --- where things are -------------------------------------------------------------------------------------
 _home = Home.at(env.str("NOBURN_HOME", default="") or BASE_DIR / ".noburn")
@@ -139,6 +144,8 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "allauth.account.middleware.AccountMiddleware",
+    "tenants.admin.signing_in.OperatorsSecondFactor",
+    "tenants.dashboard.attempts.TooManyAttempts",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "noburn.dashboard.security.ContentSecurityPolicy",
@@ -215,6 +222,7 @@ SESSION_COOKIE_SECURE = _secure
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_SECURE = _secure
+CSRF_COOKIE_SAMESITE = "Lax"
 CSRF_TRUSTED_ORIGINS = [f"{_base.scheme}://{_base.netloc}"]
 SECURE_HSTS_SECONDS = 31_536_000 if _secure else 0
 SECURE_CONTENT_TYPE_NOSNIFF = True
@@ -223,6 +231,11 @@ X_FRAME_OPTIONS = "DENY"
 # Only behind a proxy that sets this header itself.
 if env.bool("TRUST_FORWARDED_PROTO", default=False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    # Elsewhere nobody says what the browser used, and a redirect would go on for ever.
+    SECURE_SSL_REDIRECT = _secure
+# Other hosts of the domain are not ours to bind to https (W005), nor is putting it on browsers' lists (W021); where
+# nobody says what the browser used, whoever does TLS in front leads to it (W008).
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W008", "security.W021"]
 
 # --- signing in -------------------------------------------------------------------------------------------
 # What counts attempts must be one for all processes and outlive them; PostgreSQL is what signing in needs anyway.
@@ -255,11 +268,15 @@ ACCOUNT_EMAIL_VERIFICATION: str = env.str(
 )
 if ACCOUNT_EMAIL_VERIFICATION not in ("mandatory", "none"):
     raise ImproperlyConfigured("EMAIL_VERIFICATION is mandatory or none.")
+# Beside what allauth bounds by the minute: who signs up all day long makes trials by the dozen.
+NOBURN_SIGNUPS_PER_DAY: int = env.int("NOBURN_SIGNUPS_PER_DAY", default=50)
+ACCOUNT_RATE_LIMITS = {"signup": f"20/m/ip,{NOBURN_SIGNUPS_PER_DAY}/d/ip"}
 NOBURN_SIGNUP: str = env.str("NOBURN_SIGNUP", default="first")
 if NOBURN_SIGNUP not in ("first", "open", "closed"):
     raise ImproperlyConfigured("NOBURN_SIGNUP is first, open or closed.")
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 MFA_TOTP_ISSUER = "noburn"
+MFA_ADAPTER = "tenants.services.second_factor.SealedAuthenticators"
 # An address that nobody confirmed may have a second factor where nobody is asked to confirm one.
 MFA_ALLOW_UNVERIFIED_EMAIL = ACCOUNT_EMAIL_VERIFICATION == "none"
 # Sessions are listed by when they began: to note each request would cost every page a write.
@@ -290,6 +307,11 @@ if OIDC_ISSUER:
     SOCIALACCOUNT_ADAPTER = "tenants.services.signing_in.SocialAdapter"
 
 # --- operators' admin ---------------------------------------------------------------------------------------
+NOBURN_ADMIN_PATH: str = env.str("NOBURN_ADMIN_PATH", default="").strip("/") or "admin"
+if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{2,62}", NOBURN_ADMIN_PATH) or NOBURN_ADMIN_PATH in _TAKEN_PATHS:
+    raise ImproperlyConfigured(
+        "NOBURN_ADMIN_PATH is one word of 3 to 63 of a-z, 0-9, - and _, and no path of noburn's own."
+    )
 # In UTC and to the second: what people compare with logs.
 DATE_FORMAT = "Y-m-d"
 DATETIME_FORMAT = "Y-m-d H:i:s"

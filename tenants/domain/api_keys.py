@@ -6,6 +6,7 @@ key is ever stored: HMAC-SHA256 is enough, since 190 random bits need no slow ha
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import random
 import zlib
@@ -61,6 +62,11 @@ def digest(pepper: bytes, key: str) -> bytes:
         return hmac.digest(pepper, key.encode("ascii"), "sha256")
     except UnicodeEncodeError:
         raise BadKey("an API key is plain ASCII") from None
+
+
+def pepper_id(pepper: bytes) -> str:
+    """Returns the name by which a pepper is told from others, and which says nothing of it."""
+    return hashlib.sha256(b"noburn pepper|" + pepper).hexdigest()[:8]
 
 
 def shown(key: str) -> Shown:

@@ -13,17 +13,19 @@ from noburn.kit.problems import Problem, ProblemError, problem
 from tenants.domain import api_keys
 from tenants.domain.roles import OF_ONE_PROJECT, READABLE, WRITABLE, Topic
 from tenants.models import ApiKey, KeyScope, Member, Role, Tenant, User
+from tenants.services.second_factor import has_second_factor
 
 LAST_USED_EVERY = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """Somebody at a tenant: a member (`role`), or a key (`scopes`, and the slug of its `project` if it has one)."""
+    """Somebody at a tenant: a member (`role`, `user`), or a key (`scopes`, and the slug of its `project` if it has one)."""
 
     tenant: Tenant
     actor: str
     role: Role | None = None
+    user: User | None = None
     scopes: frozenset[str] = frozenset()
     project: str | None = None
 
@@ -36,6 +38,11 @@ class Access:
     def is_owner(self) -> bool:
         """Whether an owner asks; no key is one."""
         return self.role == Role.OWNER
+
+    @property
+    def owner(self) -> User | None:
+        """Who asks, where that is an owner."""
+        return self.user if self.is_owner else None
 
     def require_read(self, topic: Topic) -> None:
         """Raises a problem unless this topic may be read."""
@@ -116,10 +123,18 @@ def member_access(*, user: User, tenant: str) -> Access:
     if not found:
         raise ProblemError(problem("unauthorized", "You are a member of no such tenant."))
     member = found[0]
+    if member.tenant.second_factor_required and not has_second_factor(user):
+        raise ProblemError(
+            problem(
+                "second-factor-required",
+                "This tenant asks its members for a second factor: set one up at /account/2fa/.",
+            )
+        )
     return Access(
         tenant=member.tenant,
         actor=f"user:{ids.encode(ids.MEMBER, member.pk)}",
         role=Role(member.role),
+        user=user,
     )
 
 
