@@ -9,6 +9,8 @@
 | REDIS_URL | Redis of the counters (redis://, rediss://, unix://, redis-cluster://, rediss-cluster://) | embedded |
 | BROKER_URL | Celery's broker | embedded |
 | SECRET_KEY, NOBURN_PEPPER, NOBURN_SIGNING_KEYS, NOBURN_SIGNING_KID | secrets | made once in NOBURN_HOME |
+| NOBURN_PEPPER_PREVIOUS | a second pepper by which API keys are found, during a rotation | none |
+| NOBURN_ID_KEY | what ids of holds and runs are derived with; kept for ever | the older pepper |
 | NOBURN_ENCRYPTION_KEYS | keys of what is stored encrypted, separated by commas | made once in NOBURN_HOME |
 | EMAIL_URL, DEFAULT_FROM_EMAIL | how e-mail is sent, and from whom | printed by the worker, noburn@ the base URL's host |
 | EMAIL_VERIFICATION | `mandatory` or `none`: whether a new address is confirmed | mandatory with EMAIL_URL |
@@ -23,6 +25,10 @@
 | STRIPE_API_BASE | another address of Stripe's API: a proxy, or a test's double | Stripe's own |
 | COUNTER_RETENTION_DAYS | for how many days the counters of hours that are over are kept, at least 2 | 35 |
 | USAGE_HOURS_DAYS | for how many days usage by the hour is kept; by the day it is kept for ever | 92 |
+| NOBURN_CALLS_PER_SECOND, NOBURN_KEY_CALLS_PER_SECOND | how often a gateway process answers a tenant, a key | 10000 |
+| NOBURN_REQUESTS_PER_SECOND, NOBURN_KEY_REQUESTS_PER_SECOND | the same of the management API | 200, 100 |
+| NOBURN_WRONG_KEYS_PER_MINUTE | how many keys that nobody knows may come from an address | 600 |
+| NOBURN_SIGNUPS_PER_DAY | how many may sign up from one address in a day | 50 |
 | NOBURN_ADMIN_PATH | where the operators' admin is | admin |
 | DEBUG, ALLOWED_HOSTS, LOG_LEVEL | as Django's | off, the base URL's host and localhost, INFO |
 """
@@ -46,7 +52,19 @@ from noburn.runtime.servers import Broker, Counters, Postgres
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
 _TAKEN_PATHS = frozenset(
-    {"account", "api", "docs", "embed", "enter", "healthz", "metrics", "readyz", "static", "stripe", "tenants"}
+    {
+        "account",
+        "api",
+        "docs",
+        "embed",
+        "enter",
+        "healthz",
+        "metrics",
+        "readyz",
+        "static",
+        "stripe",
+        "tenants",
+    }
 )
 
 # --- where things are -------------------------------------------------------------------------------------
@@ -67,9 +85,14 @@ _secrets = load_secrets(
     signing_keys_json=env.str("NOBURN_SIGNING_KEYS", default=""),
     signing_kid=env.str("NOBURN_SIGNING_KID", default=""),
     encryption_keys_csv=env.str("NOBURN_ENCRYPTION_KEYS", default=""),
+    pepper_previous_hex=env.str("NOBURN_PEPPER_PREVIOUS", default=""),
+    id_key_hex=env.str("NOBURN_ID_KEY", default=""),
 )
+SECRETS = _secrets
 SECRET_KEY = _secrets.secret_key
 NOBURN_PEPPER: bytes = _secrets.pepper
+NOBURN_PEPPER_PREVIOUS: bytes | None = _secrets.pepper_previous
+NOBURN_ID_KEY: bytes = _secrets.id_key
 NOBURN_SIGNING_KEYS: dict[str, bytes] = _secrets.signing_keys
 NOBURN_SIGNING_KID: str = _secrets.signing_kid
 NOBURN_ENCRYPTION_KEYS: tuple[str, ...] = _secrets.encryption_keys
@@ -189,6 +212,23 @@ STORAGES = {
 }
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000
 
+# --- rates ------------------------------------------------------------------------------------------------
+# Each process counts for itself. The gateway's are more than one process answers, until an operator says less.
+NOBURN_CALLS_PER_SECOND: int = env.int("NOBURN_CALLS_PER_SECOND", default=10_000)
+NOBURN_KEY_CALLS_PER_SECOND: int = env.int("NOBURN_KEY_CALLS_PER_SECOND", default=10_000)
+NOBURN_REQUESTS_PER_SECOND: int = env.int("NOBURN_REQUESTS_PER_SECOND", default=200)
+NOBURN_KEY_REQUESTS_PER_SECOND: int = env.int("NOBURN_KEY_REQUESTS_PER_SECOND", default=100)
+NOBURN_WRONG_KEYS_PER_MINUTE: int = env.int("NOBURN_WRONG_KEYS_PER_MINUTE", default=600)
+for _name in (
+    "NOBURN_CALLS_PER_SECOND",
+    "NOBURN_KEY_CALLS_PER_SECOND",
+    "NOBURN_REQUESTS_PER_SECOND",
+    "NOBURN_KEY_REQUESTS_PER_SECOND",
+    "NOBURN_WRONG_KEYS_PER_MINUTE",
+):
+    if not 1 <= globals()[_name] <= 1_000_000:
+        raise ImproperlyConfigured(f"{_name} is from 1 to 1000000.")
+
 # --- management API ---------------------------------------------------------------------------------------
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
@@ -228,6 +268,7 @@ SECURE_HSTS_SECONDS = 31_536_000 if _secure else 0
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "noburn.runtime.reporting.HideSecrets"
 # Only behind a proxy that sets this header itself.
 if env.bool("TRUST_FORWARDED_PROTO", default=False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")

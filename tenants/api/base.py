@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, ClassVar, Generic, TypeVar, cast
 from uuid import UUID
 
@@ -25,6 +26,7 @@ from noburn.kit.rest.serializers import read_fields
 from tenants.domain.roles import Topic
 from tenants.services import idempotency
 from tenants.services.access import Access
+from tenants.services.rates import require_rate
 from tenants.services.tenants import lock_tenant
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -58,6 +60,8 @@ class TenantView(GenericViewSet[M], Generic[M]):
 
     now: datetime
     request_id: str
+    rate: Mapping[str, str] = MappingProxyType({})
+    """The headers that say how many requests are left."""
 
     @property
     def access(self) -> Access:
@@ -82,6 +86,7 @@ class TenantView(GenericViewSet[M], Generic[M]):
             raise ProblemError(
                 problem("unauthorized", "Send an API key as `Authorization: Bearer nb_live_…`.")
             )
+        self.rate = require_rate(self.access)
         name = (request.method or "").lower()
         handler = getattr(self, name, None)
         if request.method in SAFE:
@@ -165,6 +170,8 @@ class TenantView(GenericViewSet[M], Generic[M]):
         answer = super().finalize_response(request, response, *args, **kwargs)
         answer.setdefault("X-Request-Id", getattr(self, "request_id", request_id()))
         answer.setdefault("Cache-Control", "no-store")
+        for name, value in self.rate.items():
+            answer.setdefault(name, value)
         return answer
 
     # --- what views use ---------------------------------------------------------------------------------

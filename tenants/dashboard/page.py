@@ -14,8 +14,8 @@ from django.contrib.auth.views import redirect_to_login
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import render
-from django.urls import reverse
 from django.template.response import SimpleTemplateResponse
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.cache import patch_cache_control, patch_vary_headers
 from django.views.generic import TemplateView
@@ -230,7 +230,9 @@ class TenantPage(TemplateView):
 
 
 def _to_second_factor(request: HttpRequest) -> HttpResponse:
-    messages.warning(request, "This tenant asks its members for a second factor. Set one up here; then go on.")
+    messages.warning(
+        request, "This tenant asks its members for a second factor. Set one up here; then go on."
+    )
     return HttpResponseRedirect(reverse("mfa_activate_totp"))
 
 

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import random
 import zlib
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 PREFIX: Final = "nb_live_"
@@ -62,6 +63,12 @@ def digest(pepper: bytes, key: str) -> bytes:
         return hmac.digest(pepper, key.encode("ascii"), "sha256")
     except UnicodeEncodeError:
         raise BadKey("an API key is plain ASCII") from None
+
+
+def digests(peppers: Sequence[bytes], text: str) -> tuple[bytes, ...]:
+    """Returns the digests by which a key may be stored, one a pepper. Raises BadKey."""
+    key = parse(text)
+    return tuple(digest(pepper, key) for pepper in peppers)
 
 
 def pepper_id(pepper: bytes) -> str:

@@ -28,7 +28,9 @@ class Migration(migrations.Migration):
             migrations.AddConstraint(
                 model_name="tenant",
                 constraint=models.CheckConstraint(
-                    condition=models.Q((f"{rate}__isnull", True), (f"{rate}__range", (1, 1_000_000)), _connector="OR"),
+                    condition=models.Q(
+                        (f"{rate}__isnull", True), (f"{rate}__range", (1, 1_000_000)), _connector="OR"
+                    ),
                     name=f"tenants_tenant_{rate}",
                 ),
             )

@@ -71,7 +71,8 @@ class Tenant(models.Model):
             ),
             *(
                 models.CheckConstraint(
-                    condition=models.Q(**{f"{rate}__isnull": True}) | models.Q(**{f"{rate}__range": RATE_RANGE}),
+                    condition=models.Q(**{f"{rate}__isnull": True})
+                    | models.Q(**{f"{rate}__range": RATE_RANGE}),
                     name=f"tenants_tenant_{rate}",
                 )
                 for rate in ("calls_per_second", "requests_per_second")

@@ -20,7 +20,7 @@ LAST_USED_EVERY = timedelta(minutes=5)
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """Somebody at a tenant: a member (`role`, `user`), or a key (`scopes`, and the slug of its `project` if it has one)."""
+    """Somebody at a tenant: a member (`role`, `user`), or a key (`scopes`, and its `project`'s slug if it has one)."""
 
     tenant: Tenant
     actor: str
@@ -77,15 +77,25 @@ def _of_one_project(project: str) -> Problem:
     )
 
 
+class UnknownKey(ProblemError):
+    """A key that is spelled like one, and that no tenant knows."""
+
+
+def digests_of(text: str) -> tuple[bytes, ...]:
+    """Returns the digests by which a key may be stored here. Raises BadKey."""
+    peppers = (settings.NOBURN_PEPPER, settings.NOBURN_PEPPER_PREVIOUS)
+    return api_keys.digests(tuple(filter(None, peppers)), text)
+
+
 def key_access(*, text: str, now: datetime) -> Access:
     """Returns what an API key may do. Raises an unauthorized problem for one that is no live key."""
     try:
-        digest = api_keys.digest(settings.NOBURN_PEPPER, api_keys.parse(text))
+        digests = digests_of(text)
     except api_keys.BadKey as bad:
         raise ProblemError(problem("unauthorized", f"This is not an API key: {bad}.")) from None
-    key = ApiKey.objects.select_related("tenant", "project").filter(digest=digest).first()
+    key = ApiKey.objects.select_related("tenant", "project").filter(digest__in=digests).first()
     if key is None:
-        raise ProblemError(problem("unauthorized", "No tenant knows this API key."))
+        raise UnknownKey(problem("unauthorized", "No tenant knows this API key."))
     if key.revoked_at is not None:
         raise ProblemError(
             problem("unauthorized", f"This API key was revoked at {key.revoked_at.isoformat()}.")

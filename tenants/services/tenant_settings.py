@@ -62,7 +62,8 @@ def change_settings(
 ) -> Tenant:
     """Changes a tenant's settings; calls follow them at once. Raises TenantNotFound, InvalidSettings.
 
-    `owner` is who asks where that is an owner of the tenant. In a new time zone calendar windows begin and end elsewhere; budgets carry on with what was spent in them.
+    In a new time zone calendar windows begin and end elsewhere; budgets carry on with what was spent in them. `owner` is
+    who asks, where that is an owner of the tenant.
     """
     if errors := changes.errors():
         raise InvalidSettings(errors)
