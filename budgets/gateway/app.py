@@ -149,7 +149,7 @@ class GatewayApp:
                 start_run=self._start_run,
                 close_run=self._close_run,
                 any_key=self._any_key,
-                live_key=self._key,
+                live_key=self._fresh_key,
             )
         )
 
@@ -268,9 +268,27 @@ class GatewayApp:
         _ = request.idempotency_key
         return snapshot.policy.tenant_id
 
+    async def _fresh_key(self, request: Request, *, scope: str) -> tuple[Snapshot, KeyRecord]:
+        """As `_key`, for what no script looks at again: a revocation elsewhere holds for the very next request."""
+        snapshot, record = await self._key(request, scope=scope)
+        newest = await self._plane.snapshots.newest(snapshot.policy.tenant_id)
+        if newest is None or newest is snapshot:
+            return snapshot, record
+        current = newest.keys.get(record.digest)
+        if current is None:
+            raise ProblemError(problem("unauthorized", detail="No tenant knows this API key any more."))
+        return newest, self._live(current, scope)
+
     async def _key(self, request: Request, *, scope: str) -> tuple[Snapshot, KeyRecord]:
         """The tenant and key of a request that needs a live key with a scope. Raises ProblemError."""
         snapshot, record = await self._any_key(request)
+        self._live(record, scope)
+        # Here and not in `_any_key`: what was spent is recorded, however often somebody says it.
+        self._turnstile.passes(snapshot.policy, record)
+        return snapshot, record
+
+    @staticmethod
+    def _live(record: KeyRecord, scope: str) -> KeyRecord:
         if record.revoked_at is not None:
             raise ProblemError(
                 problem(
@@ -283,9 +301,7 @@ class GatewayApp:
             )
         if scope not in record.scopes:
             raise ProblemError(problem("forbidden-scope", detail=f"This API key lacks the scope {scope!r}."))
-        # Here and not in `_any_key`: what was spent is recorded, however often somebody says it.
-        self._turnstile.passes(snapshot.policy, record)
-        return snapshot, record
+        return record
 
     async def _preflight(self, request: Request) -> Answer:
         snapshot, key = await self._key(request, scope="preflight")
@@ -461,7 +477,7 @@ class GatewayApp:
         return _json(await self._settlements.void(request.body, tenant_id))
 
     async def _extend(self, request: Request) -> Answer:
-        snapshot, _ = await self._key(request, scope="preflight")
+        snapshot, _ = await self._fresh_key(request, scope="preflight")
         _ = request.idempotency_key
         wanted, _unknown = read(request.body, Extend)
         hold = self._settlements.hold(wanted.authorization, snapshot.policy.tenant_id)
@@ -481,7 +497,7 @@ class GatewayApp:
         )
 
     async def _remaining(self, request: Request) -> Answer:
-        snapshot, key = await self._key(request, scope="read")
+        snapshot, key = await self._fresh_key(request, scope="read")
         who = reads.attribution_of(request.query, snapshot, key)
         try:
             standings = await self._plane.holds.standings(snapshot, who)
@@ -490,7 +506,7 @@ class GatewayApp:
         return _json(reads.remaining_answer(standings))
 
     async def _start_run(self, request: Request) -> Answer:
-        snapshot, key = await self._key(request, scope="preflight")
+        snapshot, key = await self._fresh_key(request, scope="preflight")
         return _json(
             await start_run(
                 request, self._plane.runs, snapshot, key, pepper=self._config.id_key or self._config.pepper
@@ -500,14 +516,15 @@ class GatewayApp:
     async def _close_run(self, run: str, state: str, request: Request) -> Answer:
         _, key = await self._any_key(request)
         # Whoever may manage may stop, from anywhere; an SDK closes what it may start.
-        snapshot, key = await self._key(request, scope="manage" if "manage" in key.scopes else "preflight")
+        snapshot, key = await self._fresh_key(
+            request, scope="manage" if "manage" in key.scopes else "preflight"
+        )
         return _json(await close_run(request, self._plane.runs, snapshot, key, run=run, state=state))
 
     async def _prices(self, request: Request) -> Answer:
-        snapshot, _ = await self._key(request, scope="read")
+        snapshot, _ = await self._fresh_key(request, scope="read")
         provider, now, book = request.query.get("provider"), datetime.now(UTC), self._plane.books.book
-        # A negotiated price holds for the next request, as any edit does.
-        prices = (await self._plane.snapshots.newest(snapshot.policy.tenant_id) or snapshot).prices
+        prices = snapshot.prices
         etag = price_list_etag(book, now, provider=provider, prices=prices).encode()
         headers = [(b"content-type", b"application/json"), (b"etag", etag)]
         if request.headers.get(b"if-none-match") == etag:
