@@ -52,6 +52,12 @@ application = Dispatcher(
             signing_keys=settings.NOBURN_SIGNING_KEYS,
             signing_kid=settings.NOBURN_SIGNING_KID,
             base_url=settings.BASE_URL,
+            pepper_previous=settings.NOBURN_PEPPER_PREVIOUS,
+            id_key=settings.NOBURN_ID_KEY,
+            calls_per_second=settings.NOBURN_CALLS_PER_SECOND,
+            key_calls_per_second=settings.NOBURN_KEY_CALLS_PER_SECOND,
+            wrong_keys_per_minute=settings.NOBURN_WRONG_KEYS_PER_MINUTE,
+            trusted_proxies=settings.ALLAUTH_TRUSTED_PROXY_COUNT,
         )
     ),
     web=_web,

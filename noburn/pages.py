@@ -30,6 +30,8 @@ def home(request: HttpRequest) -> HttpResponse:
         "provision": _PROVISION,
         "curl": _CURL.replace("BASE_URL", settings.BASE_URL),
         "signup": signup_open(),
+        # Who moved it meant it to be found by those who know where it is.
+        "admin": "/admin/" if settings.NOBURN_ADMIN_PATH == "admin" else "",
     }
     return render(request, "noburn/home.html", context)
 

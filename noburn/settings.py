@@ -10,6 +10,8 @@
 | REDIS_GATEWAY_URL, REDIS_CONTROL_URL | the same Redis as the gateway's and the controller's users | REDIS_URL |
 | BROKER_URL | Celery's broker | embedded |
 | SECRET_KEY, NOBURN_PEPPER, NOBURN_SIGNING_KEYS, NOBURN_SIGNING_KID | secrets | made once in NOBURN_HOME |
+| NOBURN_PEPPER_PREVIOUS | a second pepper by which API keys are found, during a rotation | none |
+| NOBURN_ID_KEY | what ids of holds and runs are derived with; kept for ever | the older pepper |
 | NOBURN_ENCRYPTION_KEYS | keys of what is stored encrypted, separated by commas | made once in NOBURN_HOME |
 | EMAIL_URL, DEFAULT_FROM_EMAIL | how e-mail is sent, and from whom | printed by the worker, noburn@ the base URL's host |
 | EMAIL_VERIFICATION | `mandatory` or `none`: whether a new address is confirmed | mandatory with EMAIL_URL |
@@ -24,11 +26,17 @@
 | STRIPE_API_BASE | another address of Stripe's API: a proxy, or a test's double | Stripe's own |
 | COUNTER_RETENTION_DAYS | for how many days the counters of hours that are over are kept, at least 2 | 35 |
 | USAGE_HOURS_DAYS | for how many days usage by the hour is kept; by the day it is kept for ever | 92 |
+| NOBURN_CALLS_PER_SECOND, NOBURN_KEY_CALLS_PER_SECOND | how often a gateway process answers a tenant, a key | 10000 |
+| NOBURN_REQUESTS_PER_SECOND, NOBURN_KEY_REQUESTS_PER_SECOND | the same of the management API | 200, 100 |
+| NOBURN_WRONG_KEYS_PER_MINUTE | how many keys that nobody knows may come from an address | 600 |
+| NOBURN_SIGNUPS_PER_DAY | how many may sign up from one address in a day | 50 |
+| NOBURN_ADMIN_PATH | where the operators' admin is | admin |
 | DEBUG, ALLOWED_HOSTS, LOG_LEVEL | as Django's | off, the base URL's host and localhost, INFO |
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -44,6 +52,21 @@ from noburn.runtime.servers import Broker, Counters, Postgres
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
+_TAKEN_PATHS = frozenset(
+    {
+        "account",
+        "api",
+        "docs",
+        "embed",
+        "enter",
+        "healthz",
+        "metrics",
+        "readyz",
+        "static",
+        "stripe",
+        "tenants",
+    }
+)
 
 # --- where things are -------------------------------------------------------------------------------------
 _home = Home.at(env.str("NOBURN_HOME", default="") or BASE_DIR / ".noburn")
@@ -63,9 +86,14 @@ _secrets = load_secrets(
     signing_keys_json=env.str("NOBURN_SIGNING_KEYS", default=""),
     signing_kid=env.str("NOBURN_SIGNING_KID", default=""),
     encryption_keys_csv=env.str("NOBURN_ENCRYPTION_KEYS", default=""),
+    pepper_previous_hex=env.str("NOBURN_PEPPER_PREVIOUS", default=""),
+    id_key_hex=env.str("NOBURN_ID_KEY", default=""),
 )
+SECRETS = _secrets
 SECRET_KEY = _secrets.secret_key
 NOBURN_PEPPER: bytes = _secrets.pepper
+NOBURN_PEPPER_PREVIOUS: bytes | None = _secrets.pepper_previous
+NOBURN_ID_KEY: bytes = _secrets.id_key
 NOBURN_SIGNING_KEYS: dict[str, bytes] = _secrets.signing_keys
 NOBURN_SIGNING_KID: str = _secrets.signing_kid
 NOBURN_ENCRYPTION_KEYS: tuple[str, ...] = _secrets.encryption_keys
@@ -152,6 +180,8 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "allauth.account.middleware.AccountMiddleware",
+    "tenants.admin.signing_in.OperatorsSecondFactor",
+    "tenants.dashboard.attempts.TooManyAttempts",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "noburn.dashboard.security.ContentSecurityPolicy",
@@ -195,6 +225,23 @@ STORAGES = {
 }
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000
 
+# --- rates ------------------------------------------------------------------------------------------------
+# Each process counts for itself. The gateway's are more than one process answers, until an operator says less.
+NOBURN_CALLS_PER_SECOND: int = env.int("NOBURN_CALLS_PER_SECOND", default=10_000)
+NOBURN_KEY_CALLS_PER_SECOND: int = env.int("NOBURN_KEY_CALLS_PER_SECOND", default=10_000)
+NOBURN_REQUESTS_PER_SECOND: int = env.int("NOBURN_REQUESTS_PER_SECOND", default=200)
+NOBURN_KEY_REQUESTS_PER_SECOND: int = env.int("NOBURN_KEY_REQUESTS_PER_SECOND", default=100)
+NOBURN_WRONG_KEYS_PER_MINUTE: int = env.int("NOBURN_WRONG_KEYS_PER_MINUTE", default=600)
+for _name in (
+    "NOBURN_CALLS_PER_SECOND",
+    "NOBURN_KEY_CALLS_PER_SECOND",
+    "NOBURN_REQUESTS_PER_SECOND",
+    "NOBURN_KEY_REQUESTS_PER_SECOND",
+    "NOBURN_WRONG_KEYS_PER_MINUTE",
+):
+    if not 1 <= globals()[_name] <= 1_000_000:
+        raise ImproperlyConfigured(f"{_name} is from 1 to 1000000.")
+
 # --- management API ---------------------------------------------------------------------------------------
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
@@ -228,14 +275,21 @@ SESSION_COOKIE_SECURE = _secure
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_SECURE = _secure
+CSRF_COOKIE_SAMESITE = "Lax"
 CSRF_TRUSTED_ORIGINS = [f"{_base.scheme}://{_base.netloc}"]
 SECURE_HSTS_SECONDS = 31_536_000 if _secure else 0
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "noburn.runtime.reporting.HideSecrets"
 # Only behind a proxy that sets this header itself.
 if env.bool("TRUST_FORWARDED_PROTO", default=False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    # Elsewhere nobody says what the browser used, and a redirect would go on for ever.
+    SECURE_SSL_REDIRECT = _secure
+# Other hosts of the domain are not ours to bind to https (W005), nor is putting it on browsers' lists (W021); where
+# nobody says what the browser used, whoever does TLS in front leads to it (W008).
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W008", "security.W021"]
 
 # --- signing in -------------------------------------------------------------------------------------------
 # What counts attempts must be one for all processes and outlive them; PostgreSQL is what signing in needs anyway.
@@ -268,11 +322,15 @@ ACCOUNT_EMAIL_VERIFICATION: str = env.str(
 )
 if ACCOUNT_EMAIL_VERIFICATION not in ("mandatory", "none"):
     raise ImproperlyConfigured("EMAIL_VERIFICATION is mandatory or none.")
+# Beside what allauth bounds by the minute: who signs up all day long makes trials by the dozen.
+NOBURN_SIGNUPS_PER_DAY: int = env.int("NOBURN_SIGNUPS_PER_DAY", default=50)
+ACCOUNT_RATE_LIMITS = {"signup": f"20/m/ip,{NOBURN_SIGNUPS_PER_DAY}/d/ip"}
 NOBURN_SIGNUP: str = env.str("NOBURN_SIGNUP", default="first")
 if NOBURN_SIGNUP not in ("first", "open", "closed"):
     raise ImproperlyConfigured("NOBURN_SIGNUP is first, open or closed.")
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 MFA_TOTP_ISSUER = "noburn"
+MFA_ADAPTER = "tenants.services.second_factor.SealedAuthenticators"
 # An address that nobody confirmed may have a second factor where nobody is asked to confirm one.
 MFA_ALLOW_UNVERIFIED_EMAIL = ACCOUNT_EMAIL_VERIFICATION == "none"
 # Sessions are listed by when they began: to note each request would cost every page a write.
@@ -303,6 +361,11 @@ if OIDC_ISSUER:
     SOCIALACCOUNT_ADAPTER = "tenants.services.signing_in.SocialAdapter"
 
 # --- operators' admin ---------------------------------------------------------------------------------------
+NOBURN_ADMIN_PATH: str = env.str("NOBURN_ADMIN_PATH", default="").strip("/") or "admin"
+if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{2,62}", NOBURN_ADMIN_PATH) or NOBURN_ADMIN_PATH in _TAKEN_PATHS:
+    raise ImproperlyConfigured(
+        "NOBURN_ADMIN_PATH is one word of 3 to 63 of a-z, 0-9, - and _, and no path of noburn's own."
+    )
 # In UTC and to the second: what people compare with logs.
 DATE_FORMAT = "Y-m-d"
 DATETIME_FORMAT = "Y-m-d H:i:s"

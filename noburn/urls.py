@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
@@ -32,8 +33,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     # What Stripe calls, and nobody else: no part of the management API.
     path("stripe/webhooks/<str:endpoint>", receive_webhook, name="stripe-webhook"),
     # Before the admin, which answers every path below its own, and would take passwords itself.
-    path("admin/login/", operators_sign_in),
-    path("admin/money/", include("budgets.admin.urls")),
-    path("admin/", admin.site.urls),
+    path(f"{settings.NOBURN_ADMIN_PATH}/login/", operators_sign_in),
+    path(f"{settings.NOBURN_ADMIN_PATH}/money/", include("budgets.admin.urls")),
+    path(f"{settings.NOBURN_ADMIN_PATH}/", admin.site.urls),
 ]
 handler404 = pages.not_found

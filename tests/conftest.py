@@ -43,6 +43,7 @@ def _read_settings() -> None:
     named = ("DATABASE_URL", "DATABASE_OWNER_URL", "DATABASE_GATEWAY_URL", "BROKER_URL")
     redis = ("REDIS_URL", "REDIS_GATEWAY_URL", "REDIS_CONTROL_URL")
     secret = ("SECRET_KEY", "NOBURN_PEPPER", "NOBURN_SIGNING_KEYS", "NOBURN_SIGNING_KID", "BASE_URL", "PORT")
+    secret += ("NOBURN_PEPPER_PREVIOUS", "NOBURN_ID_KEY")
     alerts = ("NOBURN_ENCRYPTION_KEYS", "EMAIL_URL", "OPERATOR_EMAILS", "OPERATOR_WEBHOOK_URL")
     for name in (*named, *redis, *secret, *alerts):
         os.environ.pop(name, None)

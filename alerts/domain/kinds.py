@@ -174,6 +174,16 @@ def _destination_disabled(details: Details) -> Text:
     )
 
 
+def _api_key_leaked(details: Details) -> Text:
+    return Text(
+        f"API key {_say(details, 'key')} leaked and was revoked",
+        (
+            *_lines(details, (("Found", "found"),)),
+            "Issue another one, and look into what the key did: the decisions and the ledger name it.",
+        ),
+    )
+
+
 def _ping(details: Details) -> Text:
     return Text("This is a test", (f"Asked for by {_say(details, 'actor')}. Alerts will arrive here.",))
 
@@ -213,6 +223,14 @@ _ALL: Final = (
         "A destination was switched off",
         Severity.WARNING,
         _destination_disabled,
+        always=True,
+        chosen=False,
+    ),
+    Kind(
+        "api_key_leaked",
+        "An API key leaked and was revoked",
+        Severity.CRITICAL,
+        _api_key_leaked,
         always=True,
         chosen=False,
     ),

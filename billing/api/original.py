@@ -17,7 +17,8 @@ from noburn.kit.problems import ProblemError, problem
 from noburn.kit.rest.handler import answer, request_id
 from noburn.kit.tenancy import act_for
 from tenants.models import KeyScope, Project
-from tenants.services.access import Access, key_access
+from tenants.services.access import Access, UnknownKey, key_access
+from tenants.services.rates import count_guess, require_no_guessing, require_rate
 
 BODY_BYTES_MAX = 65_536
 AHEAD = timedelta(days=1)
@@ -44,8 +45,14 @@ def _report(request: HttpRequest) -> str:
         detail = f"{request.path} takes POST, not {request.method}."
         raise ProblemError(problem("method-not-allowed", detail, allowed=["POST"]))
     now = utc_now()
-    access = _access(request, now)
+    require_no_guessing(request)
+    try:
+        access = _access(request, now)
+    except UnknownKey:
+        count_guess(request)
+        raise
     act_for(access.tenant_id)
+    require_rate(access)
     body = request.read(BODY_BYTES_MAX + 1)
     if len(body) > BODY_BYTES_MAX:
         raise ProblemError(

@@ -236,6 +236,8 @@ class Policy(msgspec.Struct, frozen=True, array_like=True):
     """The ids of `projects`, in their order; none in a policy that was compiled by an earlier release."""
     routing: tuple[RoutingPolicy, ...] = ()
     """The tenant's policies in the order in which they are gone through."""
+    calls_per_second: int | None = None
+    """How often a gateway process answers the tenant; None: as the installation says."""
 
 
 encode = msgspec.msgpack.Encoder().encode

@@ -42,6 +42,7 @@ from budgets.gateway.routing import (
 )
 from budgets.gateway.runs import RUNS_PATH, close_run, closing_of, handles_run, start_run
 from budgets.gateway.settle import Settlements
+from budgets.gateway.turnstile import Turnstile
 from budgets.gateway.wire import Extend, Preflight, ignored, read
 from budgets.services.dataplane import CountersUnavailable, DataPlane, StorageUnavailable
 from budgets.services.guards import Stopped
@@ -62,6 +63,7 @@ from budgets.services.waiting import TooManyWaiters
 from noburn.kit import ids
 from noburn.kit.clock import wire_time
 from noburn.kit.problems import ProblemError, problem, to_bytes
+from noburn.kit.rates import headers_of
 from tenants.domain import api_keys
 
 log = logging.getLogger(__name__)
@@ -114,14 +116,14 @@ class GatewayApp:
         self._plane = DataPlane(
             database_url=config.database_url,
             redis_url=config.redis_url,
-            pepper=config.pepper,
+            pepper=config.id_key or config.pepper,
             signing_keys=config.signing_keys,
             signing_kid=config.signing_kid,
         )
         # The same few keys come with every call; what a key's text hashes to is remembered for the newest of them.
-        self._digest = lru_cache(maxsize=DIGESTS_MAX)(
-            lambda text: api_keys.digest(config.pepper, api_keys.parse(text))
-        )
+        peppers = tuple(filter(None, (config.pepper, config.pepper_previous)))
+        self._digests = lru_cache(maxsize=DIGESTS_MAX)(lambda text: api_keys.digests(peppers, text))
+        self._turnstile = Turnstile(config)
         self._settlements = Settlements(
             self._plane.keyring, self._plane.resolutions, self._plane.snapshots, config.base_url
         )
@@ -147,7 +149,7 @@ class GatewayApp:
                 start_run=self._start_run,
                 close_run=self._close_run,
                 any_key=self._any_key,
-                live_key=self._key,
+                live_key=self._fresh_key,
             )
         )
 
@@ -187,6 +189,9 @@ class GatewayApp:
                 headers.append((b"allow", ", ".join(allowed).encode()))
             if status == 503:
                 headers.append((b"retry-after", b"1"))
+            elif status == 429:
+                told = headers_of(error.problem)
+                headers += [(name.lower().encode(), value.encode()) for name, value in told.items()]
         headers.append((b"content-length", str(len(body)).encode()))
         headers.append((b"x-request-id", request_id.encode()))
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -242,13 +247,20 @@ class GatewayApp:
                 problem("unauthorized", detail="Send the API key as `Authorization: Bearer nb_live_…`.")
             )
         try:
-            digest = self._digest(secret)
+            digests = self._digests(secret)
         except api_keys.BadKey as error:
             raise ProblemError(problem("unauthorized", detail=f"This is not an API key: {error}.")) from error
-        found = await self._plane.snapshots.by_key(digest)
-        if found is None:
-            raise ProblemError(problem("unauthorized", detail="No tenant knows this API key."))
-        return found
+        found = self._plane.snapshots.held(digests)
+        if found is not None:
+            return found
+        # Known keys pass whatever else comes from their address: only looking up is kept from those who guess.
+        self._turnstile.looks_up(request)
+        for digest in digests:
+            found = await self._plane.snapshots.by_key(digest)
+            if found is not None:
+                return found
+        self._turnstile.guessed(request)
+        raise ProblemError(problem("unauthorized", detail="No tenant knows this API key."))
 
     async def _settling(self, request: Request) -> UUID:
         """The tenant of a settlement: any key of it will do, since the authorization says what may be settled."""
@@ -256,9 +268,27 @@ class GatewayApp:
         _ = request.idempotency_key
         return snapshot.policy.tenant_id
 
+    async def _fresh_key(self, request: Request, *, scope: str) -> tuple[Snapshot, KeyRecord]:
+        """As `_key`, for what no script looks at again: a revocation elsewhere holds for the very next request."""
+        snapshot, record = await self._key(request, scope=scope)
+        newest = await self._plane.snapshots.newest(snapshot.policy.tenant_id)
+        if newest is None or newest is snapshot:
+            return snapshot, record
+        current = newest.keys.get(record.digest)
+        if current is None:
+            raise ProblemError(problem("unauthorized", detail="No tenant knows this API key any more."))
+        return newest, self._live(current, scope)
+
     async def _key(self, request: Request, *, scope: str) -> tuple[Snapshot, KeyRecord]:
         """The tenant and key of a request that needs a live key with a scope. Raises ProblemError."""
         snapshot, record = await self._any_key(request)
+        self._live(record, scope)
+        # Here and not in `_any_key`: what was spent is recorded, however often somebody says it.
+        self._turnstile.passes(snapshot.policy, record)
+        return snapshot, record
+
+    @staticmethod
+    def _live(record: KeyRecord, scope: str) -> KeyRecord:
         if record.revoked_at is not None:
             raise ProblemError(
                 problem(
@@ -271,7 +301,7 @@ class GatewayApp:
             )
         if scope not in record.scopes:
             raise ProblemError(problem("forbidden-scope", detail=f"This API key lacks the scope {scope!r}."))
-        return snapshot, record
+        return record
 
     async def _preflight(self, request: Request) -> Answer:
         snapshot, key = await self._key(request, scope="preflight")
@@ -447,7 +477,7 @@ class GatewayApp:
         return _json(await self._settlements.void(request.body, tenant_id))
 
     async def _extend(self, request: Request) -> Answer:
-        snapshot, _ = await self._key(request, scope="preflight")
+        snapshot, _ = await self._fresh_key(request, scope="preflight")
         _ = request.idempotency_key
         wanted, _unknown = read(request.body, Extend)
         hold = self._settlements.hold(wanted.authorization, snapshot.policy.tenant_id)
@@ -467,7 +497,7 @@ class GatewayApp:
         )
 
     async def _remaining(self, request: Request) -> Answer:
-        snapshot, key = await self._key(request, scope="read")
+        snapshot, key = await self._fresh_key(request, scope="read")
         who = reads.attribution_of(request.query, snapshot, key)
         try:
             standings = await self._plane.holds.standings(snapshot, who)
@@ -476,20 +506,25 @@ class GatewayApp:
         return _json(reads.remaining_answer(standings))
 
     async def _start_run(self, request: Request) -> Answer:
-        snapshot, key = await self._key(request, scope="preflight")
-        return _json(await start_run(request, self._plane.runs, snapshot, key, pepper=self._config.pepper))
+        snapshot, key = await self._fresh_key(request, scope="preflight")
+        return _json(
+            await start_run(
+                request, self._plane.runs, snapshot, key, pepper=self._config.id_key or self._config.pepper
+            )
+        )
 
     async def _close_run(self, run: str, state: str, request: Request) -> Answer:
         _, key = await self._any_key(request)
         # Whoever may manage may stop, from anywhere; an SDK closes what it may start.
-        snapshot, key = await self._key(request, scope="manage" if "manage" in key.scopes else "preflight")
+        snapshot, key = await self._fresh_key(
+            request, scope="manage" if "manage" in key.scopes else "preflight"
+        )
         return _json(await close_run(request, self._plane.runs, snapshot, key, run=run, state=state))
 
     async def _prices(self, request: Request) -> Answer:
-        snapshot, _ = await self._key(request, scope="read")
+        snapshot, _ = await self._fresh_key(request, scope="read")
         provider, now, book = request.query.get("provider"), datetime.now(UTC), self._plane.books.book
-        # A negotiated price holds for the next request, as any edit does.
-        prices = (await self._plane.snapshots.newest(snapshot.policy.tenant_id) or snapshot).prices
+        prices = snapshot.prices
         etag = price_list_etag(book, now, provider=provider, prices=prices).encode()
         headers = [(b"content-type", b"application/json"), (b"etag", etag)]
         if request.headers.get(b"if-none-match") == etag:

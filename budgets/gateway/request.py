@@ -18,12 +18,13 @@ QUERY_FIELDS_MAX: Final = 50
 class Request:
     """One request, with its body read and bounded."""
 
-    __slots__ = ("_query", "body", "headers", "id", "path")
+    __slots__ = ("_query", "body", "client", "headers", "id", "path")
 
     def __init__(self, scope: Scope, body: bytes, request_id: str) -> None:
         self.path: str = scope["path"]
         self._query: bytes = scope["query_string"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.client: str = (scope.get("client") or ("",))[0]
         self.body = body
         self.id = request_id
 

@@ -102,6 +102,7 @@ def compile_policy(*, tenant_id: UUID, version: int, now: datetime) -> Policy:
         guards=_guards(tenant_id),
         project_ids=tuple(projects),
         routing=routing_of(tenant_id=tenant_id),
+        calls_per_second=tenant.calls_per_second,
     )
 
 

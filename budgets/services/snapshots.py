@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
+from collections.abc import Sequence
 from uuid import UUID
 
 from budgets.domain import policy as policies
@@ -86,6 +87,13 @@ class Snapshots:
     def get(self, tenant_id: UUID) -> Snapshot | None:
         """The tenant's policy if it is held."""
         return self._by_tenant.get(tenant_id)
+
+    def held(self, digests: Sequence[bytes]) -> tuple[Snapshot, KeyRecord] | None:
+        """The policy and the record of a key that is in memory, under any of its digests; None if it is not."""
+        for digest in digests:
+            if (found := self._held(digest)) is not None:
+                return found
+        return None
 
     async def by_key(self, digest: bytes) -> tuple[Snapshot, KeyRecord] | None:
         """The policy and the record of a key, revoked and expired ones included; None if no tenant knows it.

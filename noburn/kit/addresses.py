@@ -57,6 +57,25 @@ def is_public(address: Address) -> bool:
     return address in _UNICAST_6 and address.is_global and not any(address in net for net in _DENIED_6)
 
 
+def caller(connected: str, forwarded: str, *, proxies: int) -> str:
+    """Returns whom a request is from, as attempts are counted: an IPv4 address, or an IPv6 network of 64 bits.
+
+    `proxies` in front each added whom they heard to `forwarded` (X-Forwarded-For): what is before theirs, whoever sent
+    it may have written.
+    """
+    told = [part.strip() for part in forwarded.split(",")] if forwarded and proxies > 0 else []
+    text = told[-proxies] if len(told) >= proxies > 0 else connected
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return text[:64]
+    if isinstance(address, IPv4Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(IPv6Network((int(address) >> 64 << 64, 64)))
+
+
 def literal(host: str) -> Address | None:
     """Returns the address that a host spells as one, without brackets; None for a name.
 

@@ -18,7 +18,8 @@ class Sealer:
     """
 
     def __init__(self, keys: Sequence[str]) -> None:
-        self._fernet = MultiFernet([Fernet(key) for key in keys])
+        fernets = [Fernet(key) for key in keys]
+        self._newest, self._fernet = fernets[0], MultiFernet(fernets)
 
     def seal(self, text: str) -> str:
         """Returns the text encrypted and authenticated; the same text looks different every time."""
@@ -30,6 +31,14 @@ class Sealer:
             return self._fernet.decrypt(sealed).decode()
         except InvalidToken:
             raise Unreadable("no key of NOBURN_ENCRYPTION_KEYS opens this") from None
+
+    def is_newest(self, sealed: str) -> bool:
+        """Whether the first key opens a text."""
+        try:
+            self._newest.decrypt(sealed)
+        except InvalidToken:
+            return False
+        return True
 
     def reseal(self, sealed: str) -> str:
         """Returns the same text sealed with the first key. Raises Unreadable."""

@@ -12,6 +12,7 @@ _BY_SEGMENT: Final = {
     "members": "Members",
     "customers": "Customers",
     "api-keys": "API keys",
+    "leaked-keys": "API keys",
     "budgets": "Budgets",
     "estimates": "Budgets",
     "price-overrides": "Prices",

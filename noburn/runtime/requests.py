@@ -7,13 +7,14 @@ from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from noburn.kit.tenancy import across_tenants, for_nobody
 
 SPANNING: Final = (
-    "/admin/",  # Operators' pages, of all tenants.
+    f"/{settings.NOBURN_ADMIN_PATH}/",  # Operators' pages, of all tenants.
     "/metrics",  # Counts over all tenants.
     "/account/",  # Signing in and up: before it is known who somebody is, and where they work.
     "/enter",  # A person's places.

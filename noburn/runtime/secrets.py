@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cryptography.fernet import Fernet
@@ -21,14 +21,18 @@ KEY_BYTES_MIN = 32
 class Secrets:
     """Django's secret key, the pepper of API keys, the keys that sign authorizations by key id, and those that seal.
 
-    `encryption_keys` are Fernet's; the first seals what is stored, all of them open it.
+    `encryption_keys` are Fernet's; the first seals what is stored, all of them open it. Keys are also found by
+    `pepper_previous`, while there is one. Ids of holds and runs are derived with `id_key`, which never changes: a
+    repeated request must find what the first one made.
     """
 
-    secret_key: str
-    pepper: bytes
-    signing_keys: dict[str, bytes]
+    secret_key: str = field(repr=False)
+    pepper: bytes = field(repr=False)
+    signing_keys: dict[str, bytes] = field(repr=False)
     signing_kid: str
-    encryption_keys: tuple[str, ...]
+    encryption_keys: tuple[str, ...] = field(repr=False)
+    pepper_previous: bytes | None = field(default=None, repr=False)
+    id_key: bytes = field(default=b"", repr=False)
 
     def environment(self) -> dict[str, str]:
         """Returns the variables by which a child process gets the same secrets."""
@@ -38,6 +42,8 @@ class Secrets:
             "NOBURN_SIGNING_KEYS": json.dumps({kid: key.hex() for kid, key in self.signing_keys.items()}),
             "NOBURN_SIGNING_KID": self.signing_kid,
             "NOBURN_ENCRYPTION_KEYS": ",".join(self.encryption_keys),
+            "NOBURN_PEPPER_PREVIOUS": self.pepper_previous.hex() if self.pepper_previous else "",
+            "NOBURN_ID_KEY": (self.id_key or self.pepper).hex(),
         }
 
 
@@ -49,11 +55,14 @@ def load_secrets(
     signing_keys_json: str,
     signing_kid: str,
     encryption_keys_csv: str,
+    pepper_previous_hex: str = "",
+    id_key_hex: str = "",
 ) -> Secrets:
     """Returns the secrets; an empty argument is taken from the home's file, which is made when missing.
 
-    Pepper and signing keys are hexadecimal, at least 32 bytes each; `signing_kid` is the last key's id when
-    empty; encryption keys are separated by commas. Raises RuntimeProblem with every fault at once.
+    Peppers and signing keys are hexadecimal, at least 32 bytes each; `signing_kid` is the file's, or the last key's id,
+    when empty; encryption keys are separated by commas. Without an id key it is the older of the two peppers. Raises
+    RuntimeProblem with every fault at once.
     """
     stored: dict[str, Any] = {}
     faults: list[str] = []
@@ -71,7 +80,15 @@ def load_secrets(
         keys_hex = {}
     pepper = _key("NOBURN_PEPPER", pepper_hex or str(stored.get("pepper", "")), faults)
     keys = {str(kid): _key(f"NOBURN_SIGNING_KEYS[{kid}]", str(key), faults) for kid, key in keys_hex.items()}
+    if not signing_kid and not signing_keys_json:
+        signing_kid = str(stored.get("signing_kid", ""))
     kid = signing_kid or (list(keys)[-1] if keys else "")
+    # What belongs to a pepper comes from where the pepper does.
+    beside = {} if pepper_hex else stored
+    previous_hex = pepper_previous_hex or str(beside.get("pepper_previous", ""))
+    previous = _key("NOBURN_PEPPER_PREVIOUS", previous_hex, faults) if previous_hex else None
+    id_key_hex = id_key_hex or str(beside.get("id_key", ""))
+    id_key = _key("NOBURN_ID_KEY", id_key_hex, faults) if id_key_hex else previous or pepper
     if keys and kid not in keys:
         faults.append(f"NOBURN_SIGNING_KID names {kid!r}, which NOBURN_SIGNING_KEYS does not hold")
     sealing = tuple(filter(None, encryption_keys_csv.split(","))) or tuple(stored.get("encryption_keys", ()))
@@ -79,7 +96,7 @@ def load_secrets(
         _check_fernet(f"NOBURN_ENCRYPTION_KEYS[{number}]", key, faults)
     if faults:
         raise RuntimeProblem("noburn's secrets are not usable: " + "; ".join(faults) + ".")
-    return Secrets(secret_key or str(stored["secret_key"]), pepper, keys, kid, sealing)
+    return Secrets(secret_key or str(stored["secret_key"]), pepper, keys, kid, sealing, previous, id_key)
 
 
 def _key(name: str, digits: str, faults: list[str]) -> bytes:
@@ -125,7 +142,7 @@ def _with_encryption_keys(home: Home) -> dict[str, Any]:
         stored: dict[str, Any] = json.loads(home.secrets.read_text())
         if not stored.get("encryption_keys"):
             stored["encryption_keys"] = [Fernet.generate_key().decode()]
-            _write(home, stored)
+            write_secrets(home, stored)
     return stored
 
 
@@ -136,10 +153,10 @@ def _write_new(home: Home) -> None:
         "signing_keys": {"k1": secrets.token_hex(KEY_BYTES_MIN)},
         "encryption_keys": [Fernet.generate_key().decode()],
     }
-    _write(home, fresh)
+    write_secrets(home, fresh)
 
 
-def _write(home: Home, content: dict[str, Any]) -> None:
+def write_secrets(home: Home, content: dict[str, Any]) -> None:
     partial = home.secrets.with_suffix(".partial")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:

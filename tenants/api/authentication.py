@@ -10,7 +10,8 @@ from rest_framework.request import Request
 from noburn.kit.clock import utc_now
 from noburn.kit.problems import ProblemError, problem
 from tenants.models import User
-from tenants.services.access import Access, key_access, member_access
+from tenants.services.access import Access, UnknownKey, key_access, member_access
+from tenants.services.rates import count_guess, require_no_guessing
 
 CHALLENGE = 'Bearer realm="noburn"'
 
@@ -28,7 +29,12 @@ class ApiKeyAuthentication(BaseAuthentication):
             raise ProblemError(
                 problem("unauthorized", "Send the API key as `Authorization: Bearer nb_live_…`.")
             )
-        return None, key_access(text=secret.strip(), now=utc_now())
+        require_no_guessing(request._request)
+        try:
+            return None, key_access(text=secret.strip(), now=utc_now())
+        except UnknownKey:
+            count_guess(request._request)
+            raise
 
     def authenticate_header(self, request: Request) -> str:
         """Has a missing key answered by 401, not 403."""

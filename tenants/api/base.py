@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, ClassVar, Generic, TypeVar, cast
 from uuid import UUID
 
@@ -26,6 +27,7 @@ from noburn.kit.tenancy import act_for
 from tenants.domain.roles import Topic
 from tenants.services import idempotency
 from tenants.services.access import Access
+from tenants.services.rates import require_rate
 from tenants.services.tenants import lock_tenant
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -59,6 +61,8 @@ class TenantView(GenericViewSet[M], Generic[M]):
 
     now: datetime
     request_id: str
+    rate: Mapping[str, str] = MappingProxyType({})
+    """The headers that say how many requests are left."""
 
     @property
     def access(self) -> Access:
@@ -85,6 +89,7 @@ class TenantView(GenericViewSet[M], Generic[M]):
             )
         # From here on the database shows this tenant's rows alone, whatever a query forgets.
         act_for(self.tenant_id)
+        self.rate = require_rate(self.access)
         name = (request.method or "").lower()
         handler = getattr(self, name, None)
         if request.method in SAFE:
@@ -168,6 +173,8 @@ class TenantView(GenericViewSet[M], Generic[M]):
         answer = super().finalize_response(request, response, *args, **kwargs)
         answer.setdefault("X-Request-Id", getattr(self, "request_id", request_id()))
         answer.setdefault("Cache-Control", "no-store")
+        for name, value in self.rate.items():
+            answer.setdefault(name, value)
         return answer
 
     # --- what views use ---------------------------------------------------------------------------------

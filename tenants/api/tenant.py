@@ -25,6 +25,7 @@ EXAMPLE = {
     "unknown_model": "refuse",
     "subject_limit": 1000000,
     "decision_retention_days": 30,
+    "second_factor_required": False,
     "suspended_at": None,
     "created_at": "2026-11-22T12:00:00Z",
 }
@@ -41,6 +42,9 @@ class TenantOut(Representation):
     unknown_model = serializers.ChoiceField(choices=UnknownModel.choices)
     subject_limit = serializers.IntegerField(help_text="The most customers and users, set by the operator.")
     decision_retention_days = serializers.IntegerField()
+    second_factor_required = serializers.BooleanField(
+        help_text="Whether members see and change nothing before they have a second factor. API keys are not concerned."
+    )
     suspended_at = TimeField(allow_null=True)
     created_at = TimeField()
 
@@ -53,6 +57,9 @@ class TenantChanges(Strict):
     default_max_output_tokens = serializers.IntegerField(min_value=1, max_value=10_000_000, required=False)
     unknown_model = serializers.ChoiceField(choices=UnknownModel.choices, required=False)
     decision_retention_days = serializers.IntegerField(min_value=1, max_value=400, required=False)
+    second_factor_required = serializers.BooleanField(
+        required=False, help_text="Only an owner with a second factor sets it; no API key does."
+    )
 
 
 class OwnTenant(TenantView[Tenant]):
@@ -93,5 +100,11 @@ class OwnTenant(TenantView[Tenant]):
         self.require_match(self.rows().get())
         changes = TenantSettings(**self.read(TenantChanges))
         return self.answer(
-            change_settings(tenant_id=self.tenant_id, changes=changes, actor=self.actor, now=self.now)
+            change_settings(
+                tenant_id=self.tenant_id,
+                changes=changes,
+                owner=self.access.owner,
+                actor=self.actor,
+                now=self.now,
+            )
         )

@@ -8,6 +8,7 @@ from rest_framework.routers import SimpleRouter
 from tenants.api.api_keys import ApiKeys
 from tenants.api.audit import Audit
 from tenants.api.customers import Customers
+from tenants.api.leaks import LeakedKeys
 from tenants.api.members import Members
 from tenants.api.projects import Projects
 from tenants.api.tenant import OwnTenant
@@ -21,5 +22,6 @@ router.register("audit", Audit, basename="audit")
 
 urlpatterns = [
     path("tenant", OwnTenant.as_view({"get": "retrieve", "patch": "partial_update"}), name="tenant"),
+    path("leaked-keys", LeakedKeys.as_view(), name="leaked-keys"),
     *router.urls,
 ]

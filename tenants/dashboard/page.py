@@ -15,6 +15,7 @@ from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import render
 from django.template.response import SimpleTemplateResponse
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.cache import patch_cache_control, patch_vary_headers
 from django.views.generic import TemplateView
@@ -32,6 +33,12 @@ from tenants.services.access import Access, member_access
 from tenants.services.tenants import lock_tenant
 
 SAFE = frozenset({"GET", "HEAD"})
+
+
+class NeedsSecondFactor(Exception):
+    """The tenant asks its members for a second factor, and this one has none."""
+
+
 ONCE_CHARS_MAX = 64
 
 
@@ -98,7 +105,10 @@ class TenantPage(TemplateView):
         self.kwargs = kwargs
         if not isinstance(request.user, User):
             return redirect_to_login(request.get_full_path())
-        self.access = self._find(request.user, slug)
+        try:
+            self.access = self._find(request.user, slug)
+        except NeedsSecondFactor:
+            return _to_second_factor(request)
         act_for(self.tenant_id)
         with timezone.override(self.zone):
             response = self._answer(request, *args, **kwargs)
@@ -111,7 +121,9 @@ class TenantPage(TemplateView):
     def _find(self, user: User, slug: str) -> Access:
         try:
             return member_access(user=user, tenant=slug)
-        except ProblemError:
+        except ProblemError as refused:
+            if refused.problem.type_slug == "second-factor-required":
+                raise NeedsSecondFactor from None
             raise Http404 from None
 
     def _answer(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -128,6 +140,8 @@ class TenantPage(TemplateView):
                 self.access = self._find_again(request)
                 self.access.require_write(self.topic)
                 return self._once(request, *args, **kwargs)
+        except NeedsSecondFactor:
+            return _to_second_factor(request)
         except Missing:
             raise Http404 from None
         except ProblemError as refused:
@@ -215,6 +229,13 @@ class TenantPage(TemplateView):
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         """The frame's context and the page's own."""
         return {**self.shell(), **super().get_context_data(**kwargs)}
+
+
+def _to_second_factor(request: HttpRequest) -> HttpResponse:
+    messages.warning(
+        request, "This tenant asks its members for a second factor. Set one up here; then go on."
+    )
+    return HttpResponseRedirect(reverse("mfa_activate_totp"))
 
 
 class ConfirmPage(TenantPage):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 
 from noburn.dashboard.forms import PageForm
 from noburn.kit.problems import Invalid
@@ -41,6 +41,11 @@ class SettingsForm(PageForm):
         label="Days for which decisions are kept",
         help_text="Each pre-flight's answer with its reasons; the ledger is kept for ever.",
     )
+    second_factor_required = forms.BooleanField(
+        label="Members need a second factor",
+        required=False,
+        help_text="Who has none is led to set one up, and sees nothing before that. Only an owner changes this.",
+    )
 
 
 class Settings(TenantPage):
@@ -53,12 +58,13 @@ class Settings(TenantPage):
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Changes them; calls follow at once."""
-        form = SettingsForm(request.POST)
+        form = self._form(request.POST)
         if form.is_valid():
             try:
                 change_settings(
                     tenant_id=self.tenant_id,
                     changes=TenantSettings(**form.cleaned_data),
+                    owner=self.access.owner,
                     actor=self.actor,
                     now=self.now,
                 )
@@ -71,7 +77,13 @@ class Settings(TenantPage):
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         """The form, filled with what holds."""
         if "form" not in kwargs:
-            kwargs["form"] = SettingsForm(
-                initial={name: getattr(self.tenant, name) for name in SettingsForm.base_fields}
-            )
+            kwargs["form"] = self._form()
         return super().get_context_data(**kwargs)
+
+    def _form(self, data: QueryDict | None = None) -> SettingsForm:
+        """The form, without what only an owner decides for those who are none."""
+        initial = {name: getattr(self.tenant, name) for name in SettingsForm.base_fields}
+        form = SettingsForm(data, initial=initial)
+        if not self.access.is_owner:
+            del form.fields["second_factor_required"]
+        return form

@@ -6,9 +6,11 @@ key is ever stored: HMAC-SHA256 is enough, since 190 random bits need no slow ha
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import random
 import zlib
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 PREFIX: Final = "nb_live_"
@@ -61,6 +63,17 @@ def digest(pepper: bytes, key: str) -> bytes:
         return hmac.digest(pepper, key.encode("ascii"), "sha256")
     except UnicodeEncodeError:
         raise BadKey("an API key is plain ASCII") from None
+
+
+def digests(peppers: Sequence[bytes], text: str) -> tuple[bytes, ...]:
+    """Returns the digests by which a key may be stored, one a pepper. Raises BadKey."""
+    key = parse(text)
+    return tuple(digest(pepper, key) for pepper in peppers)
+
+
+def pepper_id(pepper: bytes) -> str:
+    """Returns the name by which a pepper is told from others, and which says nothing of it."""
+    return hashlib.sha256(b"noburn pepper|" + pepper).hexdigest()[:8]
 
 
 def shown(key: str) -> Shown:

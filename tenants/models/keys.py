@@ -31,6 +31,8 @@ class ApiKey(TenantOwned):
     prefix = models.CharField(max_length=16)
     last4 = models.CharField(max_length=4)
     digest = models.BinaryField(max_length=32, unique=True, editable=False)
+    pepper = models.CharField(max_length=8, db_default="", editable=False)
+    """Which pepper the digest was made with, by `pepper_id`; empty for keys older than the first rotation could be."""
     scopes = ArrayField(models.CharField(max_length=16, choices=KeyScope))
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)

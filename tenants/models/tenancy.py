@@ -12,6 +12,9 @@ from tenants.models.base import TenantOwned, fresh_id
 SLUG = r"^[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?$"
 """A slug: 1 to 63 characters of a-z, 0-9, - and _, with a letter or a digit at both ends."""
 
+RATE_RANGE = (1, 1_000_000)
+"""From how many to how many a second a tenant's own rate may be."""
+
 
 def validate_time_zone(name: str) -> None:
     """Raises ValidationError unless `name` is an IANA time zone."""
@@ -37,6 +40,12 @@ class Tenant(models.Model):
     unknown_model = models.CharField(max_length=16, choices=UnknownModel, default=UnknownModel.REFUSE)
     subject_limit = models.BigIntegerField(default=1_000_000)
     decision_retention_days = models.SmallIntegerField(default=30, db_default=30)
+    second_factor_required = models.BooleanField(default=False, db_default=False)
+    """Whether members see and change nothing before they have a second factor."""
+    calls_per_second = models.IntegerField(null=True, blank=True)
+    """How often a gateway process answers the tenant; null: as the installation says."""
+    requests_per_second = models.IntegerField(null=True, blank=True)
+    """The same of the management API."""
     suspended_at = models.DateTimeField(null=True, blank=True)
     calls_refused_until = models.DateTimeField(null=True, blank=True)
     """Until when calls are refused because noburn's own plan is used up."""
@@ -59,6 +68,14 @@ class Tenant(models.Model):
             models.CheckConstraint(
                 condition=models.Q(decision_retention_days__range=(1, 400)),
                 name="tenants_tenant_decision_retention_days",
+            ),
+            *(
+                models.CheckConstraint(
+                    condition=models.Q(**{f"{rate}__isnull": True})
+                    | models.Q(**{f"{rate}__range": RATE_RANGE}),
+                    name=f"tenants_tenant_{rate}",
+                )
+                for rate in ("calls_per_second", "requests_per_second")
             ),
         ]
 

@@ -14,17 +14,19 @@ from noburn.kit.tenancy import across_tenants
 from tenants.domain import api_keys
 from tenants.domain.roles import OF_ONE_PROJECT, READABLE, WRITABLE, Topic
 from tenants.models import ApiKey, KeyScope, Member, Role, Tenant, User
+from tenants.services.second_factor import has_second_factor
 
 LAST_USED_EVERY = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """Somebody at a tenant: a member (`role`), or a key (`scopes`, and the slug of its `project` if it has one)."""
+    """Somebody at a tenant: a member (`role`, `user`), or a key (`scopes`, and its `project`'s slug if it has one)."""
 
     tenant: Tenant
     actor: str
     role: Role | None = None
+    user: User | None = None
     scopes: frozenset[str] = frozenset()
     project: str | None = None
 
@@ -37,6 +39,11 @@ class Access:
     def is_owner(self) -> bool:
         """Whether an owner asks; no key is one."""
         return self.role == Role.OWNER
+
+    @property
+    def owner(self) -> User | None:
+        """Who asks, where that is an owner."""
+        return self.user if self.is_owner else None
 
     def require_read(self, topic: Topic) -> None:
         """Raises a problem unless this topic may be read."""
@@ -71,16 +78,26 @@ def _of_one_project(project: str) -> Problem:
     )
 
 
+class UnknownKey(ProblemError):
+    """A key that is spelled like one, and that no tenant knows."""
+
+
+def digests_of(text: str) -> tuple[bytes, ...]:
+    """Returns the digests by which a key may be stored here. Raises BadKey."""
+    peppers = (settings.NOBURN_PEPPER, settings.NOBURN_PEPPER_PREVIOUS)
+    return api_keys.digests(tuple(filter(None, peppers)), text)
+
+
 @across_tenants()
 def key_access(*, text: str, now: datetime) -> Access:
     """Returns what an API key may do. Raises an unauthorized problem for one that is no live key."""
     try:
-        digest = api_keys.digest(settings.NOBURN_PEPPER, api_keys.parse(text))
+        digests = digests_of(text)
     except api_keys.BadKey as bad:
         raise ProblemError(problem("unauthorized", f"This is not an API key: {bad}.")) from None
-    key = ApiKey.objects.select_related("tenant", "project").filter(digest=digest).first()
+    key = ApiKey.objects.select_related("tenant", "project").filter(digest__in=digests).first()
     if key is None:
-        raise ProblemError(problem("unauthorized", "No tenant knows this API key."))
+        raise UnknownKey(problem("unauthorized", "No tenant knows this API key."))
     if key.revoked_at is not None:
         raise ProblemError(
             problem("unauthorized", f"This API key was revoked at {key.revoked_at.isoformat()}.")
@@ -119,10 +136,18 @@ def member_access(*, user: User, tenant: str) -> Access:
     if not found:
         raise ProblemError(problem("unauthorized", "You are a member of no such tenant."))
     member = found[0]
+    if member.tenant.second_factor_required and not has_second_factor(user):
+        raise ProblemError(
+            problem(
+                "second-factor-required",
+                "This tenant asks its members for a second factor: set one up at /account/2fa/.",
+            )
+        )
     return Access(
         tenant=member.tenant,
         actor=f"user:{ids.encode(ids.MEMBER, member.pk)}",
         role=Role(member.role),
+        user=user,
     )
 
 

@@ -174,6 +174,7 @@ def _make(
         prefix=shown.prefix,
         last4=shown.last4,
         digest=api_keys.digest(settings.NOBURN_PEPPER, secret),
+        pepper=api_keys.pepper_id(settings.NOBURN_PEPPER),
         scopes=list(scopes),
         expires_at=expires_at,
         created_at=now,

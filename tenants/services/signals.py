@@ -20,6 +20,11 @@ time_zone_changed = Signal()
 Windows begin and end elsewhere from then on. An exception of a receiver undoes the change.
 """
 
+key_leaked = Signal()
+"""Sent inside the transaction in which a reported key is revoked: `tenant_id` (UUID), `key` (its wire id), `where` (one
+line, the reporter's words), `now` (aware).
+"""
+
 
 def tell_policy_changed(*, tenant_id: UUID, now: datetime) -> None:
     """Sends `policy_changed`; called last in a transaction, when every row is written."""

@@ -12,7 +12,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 PREFIX = "/v1/"
 
 # Plain views have no list of methods to read; whoever adds one says here what it takes.
-PLAIN = {"/v1/openapi.json": ("GET",)}
+PLAIN = {"/v1/openapi.json": ("GET",), "/v1/leaked-keys": ("POST",)}
 
 
 @dataclass(frozen=True)

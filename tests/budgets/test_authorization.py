@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from budgets.domain.authorization import (
+    NOT_OURS,
     TOKEN_CHARS_MAX,
     HeldCounter,
     Hold,
@@ -163,3 +164,61 @@ def _same_bytes(one: str, other: str) -> bool:
         return one.rpartition(".")[0] == other.rpartition(".")[0] and parts(one) == parts(other)
     except ValueError:
         return False
+
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_."
+
+
+class TestMutants:
+    """A text that differs anywhere from one that was signed is none."""
+
+    def refused(self, token: str) -> bool:
+        with pytest.raises(InvalidAuthorization) as error:
+            RING.verify(token)
+        return str(error.value) == NOT_OURS
+
+    def test_of_any_letter_are_refused(self) -> None:
+        token = sign()
+        for at, letter in enumerate(token):
+            for other in {LETTERS[(LETTERS.index(letter) + step) % len(LETTERS)] for step in (1, 2, 31)}:
+                assert self.refused(token[:at] + other + token[at + 1 :]), (at, other)
+
+    def test_of_the_last_letter_are_refused_though_they_decode_alike(self) -> None:
+        token = sign()
+        alike = [
+            other
+            for other in LETTERS[:-1]
+            if other != token[-1]
+            and urlsafe_b64decode(token.split(".")[3][:-1] + other + "=")
+            == urlsafe_b64decode(token.split(".")[3] + "=")
+        ]
+        assert len(alike) == 3
+        assert all(self.refused(token[:-1] + other) for other in LETTERS if other != token[-1])
+
+    def test_that_are_cut_off_or_prolonged_are_refused(self) -> None:
+        token = sign()
+        assert all(self.refused(token[:length]) for length in range(len(token)))
+        more = ("=", "A", ".", " ", "\n", "\x00", ".AAAA", token)
+        assert all(self.refused(token + text) and self.refused(text + token) for text in more)
+
+    def test_under_another_prefix_or_key_id_are_refused(self) -> None:
+        _, _, envelope, signature = sign().split(".")
+        heads = (
+            "nbb1.k2",
+            "NBA1.k2",
+            "nba2.k2",
+            "nba1.k1",
+            "nba1.k3",
+            "nba1.",
+            "nba1.K2",
+            "none.k2",
+            "k2.nba1",
+        )
+        assert all(self.refused(f"{head}.{envelope}.{signature}") for head in heads)
+        # What an unsigned text would look like to a reader that believes it.
+        assert all(self.refused(f"nba1.k2.{envelope}.{empty}") for empty in ("", "=", "AA", "A" * 43))
+
+    def test_with_parts_of_two_genuine_ones_are_refused(self) -> None:
+        one, other = sign().split("."), sign(placed_ms=11).split(".")
+        assert self.refused(".".join([*one[:3], other[3]]))
+        assert self.refused(".".join([*other[:3], one[3]]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 from uuid import uuid4
 
@@ -16,7 +17,7 @@ from noburn.dashboard.tables import BadSort, Column, table_of
 from noburn.kit import ids
 from noburn.kit.problems import Invalid
 from tenants.models import ApiKey, Project
-from tests.support.operators import signed_in
+from tests.support.operators import signed_in, superuser
 from tests.tenants.cast import NOW, Cast, make_cast
 
 COLUMNS = (Column("name", "Name", sort="name"), Column("made", "Made", sort="pk"))
@@ -132,12 +133,22 @@ class TestExport:
 
 @pytest.mark.real_db
 class TestPolicy:
-    def test_stands_on_every_page_of_ours_and_not_on_the_admin(self) -> None:
+    def test_stands_on_every_page(self) -> None:
         for path in ("/", "/account/login/", "/account/signup/", "/docs/problems/not-found"):
             policy = Client().get(path)[HEADER]
             assert "default-src 'none'" in policy
             assert "unsafe" not in policy
-        assert HEADER not in Client().get("/admin/login/")
+        pages = {path: Client().get(path) for path in ("/admin/nothing/", "/v1/openapi.json", "/nothing.json")}
+        for answer in pages.values():
+            assert "frame-ancestors 'none'" in answer[HEADER]
+            assert "camera=()" in answer["Permissions-Policy"]
+
+    def test_lets_no_inline_script_run_anywhere(self) -> None:
+        admin = superuser().get("/admin/")
+        assert admin.status_code == 200
+        script = re.search(r"script-src ([^;]*);", admin[HEADER])
+        assert script is not None
+        assert script[1] == "'self' 'unsafe-eval'"
 
     def test_is_kept_by_every_template(self) -> None:
         """No template of ours but the operators' has a script, a style or a handler of its own."""

@@ -243,6 +243,8 @@ class Installation:
             "NOBURN_DURABLE",
             "NOBURN_SIGNING_KEYS",
             "NOBURN_PEPPER",
+            "NOBURN_PEPPER_PREVIOUS",
+            "NOBURN_ID_KEY",
             "SECRET_KEY",
         ):
             self.environment.pop(name, None)

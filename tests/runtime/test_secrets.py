@@ -35,8 +35,15 @@ class TestLoadSecrets:
             encryption_keys_csv=sealing,
         )
         signing = {"a": b"\x11" * 32, "b": b"\x22" * 32}
-        assert found == Secrets("s", b"\x33" * 32, signing, "b", tuple(sealing.split(",")))
+        assert found == Secrets(
+            "s", b"\x33" * 32, signing, "b", tuple(sealing.split(",")), None, b"\x33" * 32
+        )
         assert not home.secrets.exists()
+
+    def test_are_not_shown(self, home: Home) -> None:
+        found = load(home)
+        for secret in (found.secret_key, found.pepper, *found.signing_keys.values(), *found.encryption_keys):
+            assert str(secret) not in repr(found)
 
     def test_gives_children_the_same(self, home: Home) -> None:
         given = load(home).environment()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from unittest.mock import patch
 
+from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
 from django.contrib import admin
 from django.contrib.admin import ModelAdmin
 from django.contrib.auth.models import Permission
@@ -34,10 +35,19 @@ def staff(*rights: str) -> Client:
 
 
 def signed_in(user: User) -> Client:
-    """A browser with this person's session."""
+    """A browser with this person's session; an operator has the second factor that operators need."""
+    if user.is_staff:
+        with_second_factor(user)
     client = Client()
     client.force_login(user)
     return client
+
+
+def with_second_factor(user: User) -> str:
+    """Gives a person a second factor; returns the secret that an authenticator would hold."""
+    secret: str = generate_totp_secret()
+    TOTP.activate(user, secret)
+    return secret
 
 
 def registered() -> list[tuple[str, ModelAdmin]]:  # type: ignore[type-arg]

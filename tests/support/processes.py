@@ -11,13 +11,7 @@ from noburn.runtime.secrets import Secrets
 
 def environment(**more: str) -> dict[str, str]:
     """Returns what a process needs to be one of this test's noburn, and `more`."""
-    secrets = Secrets(
-        settings.SECRET_KEY,
-        settings.NOBURN_PEPPER,
-        settings.NOBURN_SIGNING_KEYS,
-        settings.NOBURN_SIGNING_KID,
-        tuple(settings.NOBURN_ENCRYPTION_KEYS),
-    )
+    secrets: Secrets = settings.SECRETS
     return {
         **os.environ,
         **secrets.environment(),

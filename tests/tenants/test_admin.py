@@ -251,4 +251,5 @@ class TestUsers:
             {"login": email.lower(), "password": "a long password"},
         )
         assert (answer.status_code, answer["Location"]) == (302, reverse("admin:index"))
-        assert client.get(reverse("admin:index")).status_code == 200
+        # Only the second factor is missing.
+        assert client.get(reverse("admin:index"))["Location"] == reverse("mfa_activate_totp")

@@ -26,7 +26,7 @@ from noburn.kit.clock import utc_now
 from tenants.models import Member, Role, Tenant, User
 from tenants.services.founding import found_tenant
 from tenants.services.tenants import InvalidTenant
-from tests.support.operators import signed_in
+from tests.support.operators import signed_in, with_second_factor
 from tests.tenants.cast import Cast, make_tenant, unique
 
 pytestmark = pytest.mark.real_db
@@ -164,7 +164,7 @@ class TestSigningIn:
         for _ in range(5):
             signs_in(browser(), user, "wrong")
         answer = signs_in(browser(), user)
-        assert answer.status_code == 200
+        assert (answer.status_code, answer["Retry-After"]) == (429, "300")
         assert "Too many failed" in str(answer.context["form"].non_field_errors())
 
     def test_is_counted_in_the_database_for_all_processes(self) -> None:
@@ -213,6 +213,10 @@ class TestOperators:
         assert answer.redirect_chain[-1][0] == f"{LOGIN}?next=/admin/"
         answer = client.post(f"{LOGIN}?next=/admin/", {"login": user.email, "password": PASSWORD})
         assert answer["Location"] == self.ADMIN
+        # Without a second factor they see no page of it, and are led to where they set one up.
+        for path in (self.ADMIN, "/admin/tenants/apikey/", "/admin/money/ledger/"):
+            assert client.get(path)["Location"] == reverse("mfa_activate_totp")
+        with_second_factor(user)
         assert client.get(self.ADMIN).status_code == 200
 
     def test_give_no_password_to_the_admin_itself(self) -> None:
@@ -248,7 +252,7 @@ class TestOperators:
         settings.ACCOUNT_EMAIL_VERIFICATION = "mandatory"
         client, user = browser(), self.operator()
         assert signs_in(client, user)["Location"] == "/enter"
-        assert client.get(self.ADMIN).status_code == 200
+        assert client.get(self.ADMIN)["Location"] == reverse("mfa_activate_totp")
         stranger, email = browser(), f"{unique('new')}@example.com"
         stranger.post(SIGNUP, {"email": email, "password1": PASSWORD})
         User.objects.filter(email=email).update(is_staff=True)

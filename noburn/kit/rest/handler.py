@@ -25,6 +25,7 @@ from noburn.kit.problems import (
     problem,
     to_bytes,
 )
+from noburn.kit.rates import headers_of
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,8 @@ def answer(failure: Problem, instance: str) -> HttpResponse:
         response["WWW-Authenticate"] = 'Bearer realm="noburn"'
     if failure.status == 503:
         response["Retry-After"] = "1"
+    for name, value in headers_of(failure).items():
+        response[name] = value
     return response
 
 

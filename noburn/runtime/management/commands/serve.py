@@ -106,13 +106,7 @@ def _programs(host: str) -> list[Program]:
 
 def _environment() -> dict[str, str]:
     """Returns what the children see: URLs and secrets named, so that they start no servers of their own."""
-    secrets = Secrets(
-        settings.SECRET_KEY,
-        settings.NOBURN_PEPPER,
-        settings.NOBURN_SIGNING_KEYS,
-        settings.NOBURN_SIGNING_KID,
-        tuple(settings.NOBURN_ENCRYPTION_KEYS),
-    )
+    secrets: Secrets = settings.SECRETS
     return {
         **os.environ,
         **secrets.environment(),
