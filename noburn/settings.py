@@ -30,6 +30,7 @@
 | NOBURN_REQUESTS_PER_SECOND, NOBURN_KEY_REQUESTS_PER_SECOND | the same of the management API | 200, 100 |
 | NOBURN_WRONG_KEYS_PER_MINUTE | how many keys that nobody knows may come from an address | 600 |
 | NOBURN_SIGNUPS_PER_DAY | how many may sign up from one address in a day | 50 |
+| NOBURN_TENANTS_PER_PERSON | how many tenants one mailbox may found | 20; 3 with plans |
 | NOBURN_ADMIN_PATH | where the operators' admin is | admin |
 | DEBUG, ALLOWED_HOSTS, LOG_LEVEL | as Django's | off, the base URL's host and localhost, INFO |
 """
@@ -325,6 +326,10 @@ if ACCOUNT_EMAIL_VERIFICATION not in ("mandatory", "none"):
 # Beside what allauth bounds by the minute: who signs up all day long makes trials by the dozen.
 NOBURN_SIGNUPS_PER_DAY: int = env.int("NOBURN_SIGNUPS_PER_DAY", default=50)
 ACCOUNT_RATE_LIMITS = {"signup": f"20/m/ip,{NOBURN_SIGNUPS_PER_DAY}/d/ip"}
+# Trials are free: by default one mailbox has few of them where noburn itself is paid for.
+NOBURN_TENANTS_PER_PERSON: int = env.int(
+    "NOBURN_TENANTS_PER_PERSON", default=3 if env.str("NOBURN_PLANS", default="") == "hosted" else 20
+)
 NOBURN_SIGNUP: str = env.str("NOBURN_SIGNUP", default="first")
 if NOBURN_SIGNUP not in ("first", "open", "closed"):
     raise ImproperlyConfigured("NOBURN_SIGNUP is first, open or closed.")

@@ -9,19 +9,18 @@ from typing import Final
 
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import Q
 
 from noburn.kit.problems import FieldError
 from noburn.kit.tenancy import across_tenants
 from tenants.models import Member, Role, Tenant, User
 from tenants.services.tenants import CreatedTenant, InvalidTenant, create_tenant
 
-OWNED_MAX: Final = 20
-"""The most tenants of which one person is an owner, as far as they founded them here."""
-
 _OTHER = re.compile(r"[^a-z0-9]+")
 
 
 _FIRST_LOCK: Final = "noburn.first-tenant"
+_TAG = re.compile(r"\+[^@]*@")
 
 
 @across_tenants()
@@ -45,16 +44,16 @@ def found_tenant(*, user: User, name: str, slug: str, time_zone: str, now: datet
     with transaction.atomic():
         if settings.NOBURN_SIGNUP == "first":
             # Of two strangers at once one founds the first tenant, and the other sees it.
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [_FIRST_LOCK])
+            _lock(_FIRST_LOCK)
         if not may_found(user=user):
             raise InvalidTenant(
                 [FieldError("name", "cannot be taken: this installation makes no new tenants")]
             )
-        # One person's requests one after the other, so that the count holds.
-        User.objects.select_for_update(no_key=True).get(pk=user.pk)
-        if Member.objects.filter(user=user, role=Role.OWNER).count() >= OWNED_MAX:
-            raise InvalidTenant([FieldError("name", f"cannot be taken: you own {OWNED_MAX} tenants already")])
+        # One mailbox's requests one after the other, so that the count holds.
+        mailbox, most = mailbox_of(user.email), settings.NOBURN_TENANTS_PER_PERSON
+        _lock(f"noburn.founder:{mailbox}")
+        if _owned(mailbox) >= most:
+            raise InvalidTenant([FieldError("name", f"cannot be taken: you own {most} tenants already")])
         return create_tenant(
             slug=slug or free_slug(name),
             name=name,
@@ -63,6 +62,25 @@ def found_tenant(*, user: User, name: str, slug: str, time_zone: str, now: datet
             actor="system",
             now=now,
         )
+
+
+def mailbox_of(email: str) -> str:
+    """Returns the address without what people add to it by a plus: all of these arrive in one mailbox."""
+    return _TAG.sub("@", email.strip().lower())
+
+
+def _owned(mailbox: str) -> int:
+    """Of how many tenants whoever reads a mailbox is an owner, under any spelling of its address."""
+    local, _, domain = mailbox.rpartition("@")
+    spelled = Q(user__email=mailbox) | Q(
+        user__email__startswith=f"{local}+", user__email__endswith=f"@{domain}"
+    )
+    return Member.objects.filter(spelled, role=Role.OWNER).count()
+
+
+def _lock(name: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [name])
 
 
 def free_slug(name: str) -> str:

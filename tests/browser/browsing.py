@@ -88,6 +88,7 @@ class Browsing:
             java_script_enabled=scripts,
         )
         context.set_default_timeout(WAIT_MS)
+        context.add_init_script(_TELL_VIOLATIONS)
         if person is not None:
             context.add_cookies([{"name": "sessionid", "value": person.session, "url": self.running.url}])
         said: list[str] = []
@@ -99,6 +100,14 @@ class Browsing:
         finally:
             context.close()
         assert not said, "\n".join(said)
+
+
+# Chromium logs most of them itself; this also names those that it keeps to itself.
+_TELL_VIOLATIONS = """
+document.addEventListener("securitypolicyviolation", violation => console.error(
+    `Content-Security-Policy: ${violation.effectiveDirective} ${violation.blockedURI} ${violation.sample}`
+));
+"""
 
 
 def _complaint(message: ConsoleMessage) -> list[str]:

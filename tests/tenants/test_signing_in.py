@@ -326,14 +326,17 @@ class TestFounding:
         assert answer.status_code == 400
         assert answer.context["form"].errors == {"slug": ["Is taken by another tenant."]}
 
-    def test_ends_at_so_many(self) -> None:
+    def test_ends_at_so_many_of_one_mailbox(self, settings: Any) -> None:
+        settings.NOBURN_TENANTS_PER_PERSON = 1
         user = person()
-        with patch("tenants.services.founding.OWNED_MAX", 1):
-            client = signed_in(user)
-            for name in ("One", "Two"):
-                answer = client.post("/tenants/new", {"name": unique(name), "time_zone": "UTC"})
-        assert answer.status_code == 400
-        assert Member.objects.filter(user=user).count() == 1
+        local, _, domain = user.email.partition("@")
+        other = User.objects.create_user(f"{local}+again@{domain}", PASSWORD)
+        statuses = [
+            signed_in(who).post("/tenants/new", {"name": unique("One"), "time_zone": "UTC"}).status_code
+            for who in (user, user, other, person())
+        ]
+        assert statuses == [302, 400, 400, 302]
+        assert Member.objects.filter(user__in=[user, other]).count() == 1
 
     def test_is_for_nobody_where_the_installation_is_closed(self, settings: Any) -> None:
         settings.NOBURN_SIGNUP = "closed"
