@@ -12,6 +12,7 @@
 | SECRET_KEY, NOBURN_PEPPER, NOBURN_SIGNING_KEYS, NOBURN_SIGNING_KID | secrets | made once in NOBURN_HOME |
 | NOBURN_PEPPER_PREVIOUS | a second pepper by which API keys are found, during a rotation | none |
 | NOBURN_ID_KEY | what ids of holds and runs are derived with; kept for ever | the older pepper |
+| AUDIT_CHECKPOINTS_DIR | where signed checkpoints of the audit log are kept | NOBURN_HOME/audit |
 | NOBURN_ENCRYPTION_KEYS | keys of what is stored encrypted, separated by commas | made once in NOBURN_HOME |
 | EMAIL_URL, DEFAULT_FROM_EMAIL | how e-mail is sent, and from whom | printed by the worker, noburn@ the base URL's host |
 | EMAIL_VERIFICATION | `mandatory` or `none`: whether a new address is confirmed | mandatory with EMAIL_URL |
@@ -72,6 +73,7 @@ _TAKEN_PATHS = frozenset(
 # --- where things are -------------------------------------------------------------------------------------
 _home = Home.at(env.str("NOBURN_HOME", default="") or BASE_DIR / ".noburn")
 NOBURN_HOME: Path = _home.path
+AUDIT_CHECKPOINTS_DIR: Path = Path(env.str("AUDIT_CHECKPOINTS_DIR", default="") or NOBURN_HOME / "audit")
 # Off for tests alone: the embedded servers then skip fsync and the append-only file.
 NOBURN_DURABLE: bool = env.bool("NOBURN_DURABLE", default=True)
 PORT: int = env.int("PORT", default=8420)

@@ -14,6 +14,7 @@ from tenants.dashboard.page import TenantPage
 from tenants.domain.roles import Topic
 from tenants.models import AuditEntry
 from tenants.queries.actors import actor_names
+from tenants.queries.audit import chain_end
 
 COLUMNS = (
     Column("at", "When", sort="pk"),
@@ -69,6 +70,7 @@ class AuditLog(TenantPage):
         return {
             **super().get_context_data(**kwargs),
             "table": table,
+            "chain": chain_end(tenant_id=self.tenant_id),
             "entries": [(row, names.get(row.actor, "")) for row in table.rows],
             "filters": {name: self.request.GET.get(name, "") for name in ("actor", "action", "object")},
         }

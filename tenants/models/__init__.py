@@ -1,6 +1,6 @@
 """Tables of tenancy: who pays us, who works there, what their customers are called, and their keys."""
 
-from tenants.models.audit import AuditEntry
+from tenants.models.audit import AuditCheckpoint, AuditEntry, AuditLink
 from tenants.models.base import TenantOwned, fresh_id
 from tenants.models.idempotency import IdempotentAnswer
 from tenants.models.keys import ApiKey, KeyScope
@@ -9,7 +9,9 @@ from tenants.models.tenancy import Customer, EndUser, Project, Tenant, UnknownMo
 
 __all__ = [
     "ApiKey",
+    "AuditCheckpoint",
     "AuditEntry",
+    "AuditLink",
     "Customer",
     "EndUser",
     "IdempotentAnswer",

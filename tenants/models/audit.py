@@ -28,3 +28,47 @@ class AuditEntry(TenantOwned):
 
     def __str__(self) -> str:
         return f"{self.action} {self.object}"
+
+
+class AuditLink(TenantOwned):
+    """An entry's place in its tenant's chain (`id` is the entry's): tenants/domain/audit_chain.py says what it is.
+
+    In a table of its own, so that entries from before there was a chain could be linked without being altered.
+    Append-only as the log is.
+    """
+
+    sequence = models.BigIntegerField()
+    hash = models.BinaryField(max_length=32)
+    kid = models.CharField(max_length=64)
+    signature = models.BinaryField(max_length=32)
+
+    class Meta:
+        constraints = [
+            *TenantOwned.Meta.constraints,
+            models.UniqueConstraint(fields=["tenant", "sequence"], name="tenants_auditlink_sequence_once"),
+            models.CheckConstraint(condition=models.Q(sequence__gte=1), name="tenants_auditlink_sequence"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.sequence)
+
+
+class AuditCheckpoint(TenantOwned):
+    """What a tenant's chain was at a time, signed. A copy lies outside of the database. Append-only."""
+
+    sequence = models.BigIntegerField()
+    hash = models.BinaryField(max_length=32)
+    kid = models.CharField(max_length=64)
+    signature = models.BinaryField(max_length=32)
+    made_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            *TenantOwned.Meta.constraints,
+            models.UniqueConstraint(
+                fields=["tenant", "sequence"], name="tenants_auditcheckpoint_sequence_once"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.sequence)

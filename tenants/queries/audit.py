@@ -1,14 +1,37 @@
-"""What was done to one thing of a tenant's, from the audit log."""
+"""What was done to one thing of a tenant's, from the audit log, and where its chain ends."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from tenants.models import AuditEntry
+from tenants.models import AuditCheckpoint, AuditEntry, AuditLink
 
 Place = tuple[datetime, UUID]
 """Where a page ends: when it was done, and the entry."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChainEnd:
+    """Where a tenant's chain ends, and up to where it was signed; empty and 0 where there is none."""
+
+    entries: int
+    hash: str
+    signed: int
+    signed_at: datetime | None
+
+
+def chain_end(*, tenant_id: UUID) -> ChainEnd:
+    """Returns where a tenant's chain of audit entries ends."""
+    head = AuditLink.objects.filter(tenant_id=tenant_id).order_by("-sequence").first()
+    last = AuditCheckpoint.objects.filter(tenant_id=tenant_id).order_by("-sequence").first()
+    return ChainEnd(
+        entries=head.sequence if head else 0,
+        hash=bytes(head.hash).hex() if head else "",
+        signed=last.sequence if last else 0,
+        signed_at=last.made_at if last else None,
+    )
 
 
 def history(

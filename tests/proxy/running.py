@@ -35,6 +35,7 @@ class Proxy:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], environment: Mapping[str, str]) -> None:
         self.port = free_port()
+        self.folder = folder
         self.url = f"http://127.0.0.1:{self.port}"
         limits = {"flush_seconds": 30.0, **settings.get("limits", {})}
         gate = {**PATIENT, "outbox": str(folder / "outbox"), **settings.get("gate", {})}

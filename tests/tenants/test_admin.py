@@ -121,6 +121,8 @@ NOT_SHOWN = {
     "budgets.Rerating",
     "budgets.RoutingPolicy",
     "budgets.WalletCharges",
+    "tenants.AuditCheckpoint",
+    "tenants.AuditLink",
     "tenants.IdempotentAnswer",
 }
 """Tables that operators have no page for, since they are shown with others or hold nothing to look at."""
