@@ -368,7 +368,8 @@ if OIDC_ISSUER:
     SOCIALACCOUNT_ADAPTER = "tenants.services.signing_in.SocialAdapter"
 
 # --- operators' admin ---------------------------------------------------------------------------------------
-NOBURN_ADMIN_PATH: str = env.str("NOBURN_ADMIN_PATH", default="").strip("/") or "admin"
+_admin_path: str = env.str("NOBURN_ADMIN_PATH", default="admin")
+NOBURN_ADMIN_PATH: str = _admin_path.strip("/") or "admin"
 if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{2,62}", NOBURN_ADMIN_PATH) or NOBURN_ADMIN_PATH in _TAKEN_PATHS:
     raise ImproperlyConfigured(
         "NOBURN_ADMIN_PATH is one word of 3 to 63 of a-z, 0-9, - and _, and no path of noburn's own."
