@@ -138,7 +138,9 @@ class TestPolicy:
             policy = Client().get(path)[HEADER]
             assert "default-src 'none'" in policy
             assert "unsafe" not in policy
-        pages = {path: Client().get(path) for path in ("/admin/nothing/", "/v1/openapi.json", "/nothing.json")}
+        pages = {
+            path: Client().get(path) for path in ("/admin/nothing/", "/v1/openapi.json", "/nothing.json")
+        }
         for answer in pages.values():
             assert "frame-ancestors 'none'" in answer[HEADER]
             assert "camera=()" in answer["Permissions-Policy"]

@@ -62,7 +62,11 @@ def requests_of(alice: Account, placed: Answer) -> list[tuple[str, str, object]]
     return [
         ("POST", "/v1/preflight", alice.call("$0.01")),
         ("POST", "/v1/preflight", alice.call("$0.01", dry_run=True)),
-        ("POST", "/v1/leases", {"model": "gpt-4o-mini", "amount_usd": "0.01", "subject": {"customer": "acme"}}),
+        (
+            "POST",
+            "/v1/leases",
+            {"model": "gpt-4o-mini", "amount_usd": "0.01", "subject": {"customer": "acme"}},
+        ),
         (
             "POST",
             f"/v1/holds/{placed['hold']['id']}/extend",

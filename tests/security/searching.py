@@ -10,6 +10,8 @@ import psycopg
 import redis
 from psycopg import sql
 
+from tests.support.processes import administrators
+
 FILES_MAX = 10_000
 CHUNK = 1 << 20
 
@@ -49,8 +51,10 @@ def in_redis(url: str, words: Iterable[str]) -> list[str]:
 
 
 def server_at(url: str) -> redis.Redis:
-    """A client of a server; Celery has a spelling of its own for sockets."""
-    return redis.Redis.from_url(url.replace("redis+socket://", "unix://").replace("virtual_host=", "db="))
+    """A client of a server, as its administrator; Celery has a spelling of its own for sockets."""
+    return redis.Redis.from_url(
+        administrators(url).replace("redis+socket://", "unix://").replace("virtual_host=", "db=")
+    )
 
 
 def _value(server: Any, key: bytes) -> bytes:
