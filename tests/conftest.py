@@ -43,9 +43,9 @@ def _read_settings() -> None:
     named = ("DATABASE_URL", "DATABASE_OWNER_URL", "DATABASE_GATEWAY_URL", "BROKER_URL")
     redis = ("REDIS_URL", "REDIS_GATEWAY_URL", "REDIS_CONTROL_URL")
     secret = ("SECRET_KEY", "NOBURN_PEPPER", "NOBURN_SIGNING_KEYS", "NOBURN_SIGNING_KID", "BASE_URL", "PORT")
-    secret += ("NOBURN_PEPPER_PREVIOUS", "NOBURN_ID_KEY")
+    older = ("NOBURN_PEPPER_PREVIOUS", "NOBURN_ID_KEY")
     alerts = ("NOBURN_ENCRYPTION_KEYS", "EMAIL_URL", "OPERATOR_EMAILS", "OPERATOR_WEBHOOK_URL")
-    for name in (*named, *redis, *secret, *alerts):
+    for name in (*named, *redis, *secret, *older, *alerts):
         os.environ.pop(name, None)
     os.environ["NOBURN_HOME"] = str(TEST_HOME)
     os.environ["NOBURN_DURABLE"] = "0"

@@ -52,7 +52,9 @@ class LeakedKeys(APIView):
         auth=[],
         examples=[
             OpenApiExample("A key in a repository", value=EXAMPLE, request_only=True),
-            OpenApiExample("Received", value={"status": "received"}, response_only=True),
+            OpenApiExample(
+                "Received", value={"status": "received"}, response_only=True, status_codes=["202"]
+            ),
         ],
     )
     def post(self, request: Request) -> Response:

@@ -81,7 +81,7 @@ class Serving:
     def manage(self, *arguments: str) -> Any:
         """Runs `manage.py …` and returns the JSON that it prints."""
         done = subprocess.run(
-            [sys.executable, str(ROOT / "manage.py"), *arguments, "--skip-checks"],
+            [sys.executable, str(ROOT / "manage.py"), *arguments],
             cwd=ROOT,
             env=self._environment,
             capture_output=True,
