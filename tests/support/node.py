@@ -21,6 +21,7 @@ SDK = ROOT / "sdks" / "typescript"
 NODES = ROOT / "tests" / "typescript" / "nodes"
 SECONDS = 900
 _NPM = Path("lib/node_modules/npm/bin/npm-cli.js")
+_BUILT_BY = ("package.json", "package-lock.json", "tsconfig.json", "tsdown.config.ts")
 _ARCHITECTURES = {"x86_64": "x64", "aarch64": "arm64"}
 
 
@@ -68,6 +69,22 @@ def sdk() -> Path:
             install(SDK)
             done.touch()
     return SDK
+
+
+def built() -> Path:
+    """The folder of the SDK as it is published, built anew where a source has changed."""
+    sources = [file for file in sorted((sdk() / "src").rglob("*")) if file.is_file()]
+    told = hashlib.sha256()
+    for file in [*sources, *(SDK / name for name in _BUILT_BY)]:
+        told.update(f"{file.relative_to(SDK)}\0".encode() + file.read_bytes())
+    made = SDK / "dist"
+    done = made / f".noburn-{told.hexdigest()[:16]}"
+    with (KEPT / "npm-dist.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            npm(["run", "build"], SDK)
+            done.touch()
+    return made
 
 
 def install(place: Path) -> None:

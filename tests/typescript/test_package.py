@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.node import install_packed, node, npm, sdk
+from tests.support.node import built, install_packed, node, npm, sdk
 
 # Those that need no peer.
 ENTRIES = ("", "/context", "/outbox-node", "/testing", "/estimate", "/instrument")
 CORE_BYTES_MAX = 80_000
 """What the core may weigh, gzipped, with all that it shares with other entries."""
+EDGE = Path(__file__).with_name("edge.mjs")
 SECONDS = 300
 
 
@@ -23,7 +24,7 @@ SECONDS = 300
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty project into which the packed package was installed."""
     place = tmp_path_factory.mktemp("project")
-    npm(["run", "build"], sdk())
+    built()
     npm(["pack", "--ignore-scripts", "--pack-destination", str(place)], sdk())
     (packed,) = place.glob("*.tgz")
     install_packed(packed, place)
@@ -103,3 +104,25 @@ class TestPackage:
             assert 'from "node:' not in text, name
         weight = sum(len(gzip.compress((place / name).read_bytes())) for name in seen)
         assert weight <= CORE_BYTES_MAX, weight
+
+    def test_gates_and_estimates_in_an_edge_runtime(self, project: Path) -> None:
+        dist = project / "node_modules" / "@noburn" / "sdk" / "dist"
+        done = subprocess.run(
+            [str(node(20)), str(EDGE), str(dist), str(sdk())],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=SECONDS,
+        )
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout) == {
+            "runtime": "string",
+            "node": "none",
+            "require": "undefined",
+            # Without ranks: 14 bytes of text, and the frame.
+            "inputTokens": 21,
+            "byHand": 1,
+            "settled": ["settled", "settled"],
+            "refused": "exceeded",
+            "closed": True,
+        }
