@@ -16,6 +16,7 @@ from tests.support.node import built, install_packed, node, npm, sdk
 ENTRIES = ("", "/context", "/outbox-node", "/testing", "/estimate", "/instrument")
 CORE_BYTES_MAX = 80_000
 """What the core may weigh, gzipped, with all that it shares with other entries."""
+EDGE = Path(__file__).with_name("edge.mjs")
 SECONDS = 300
 
 
@@ -103,3 +104,25 @@ class TestPackage:
             assert 'from "node:' not in text, name
         weight = sum(len(gzip.compress((place / name).read_bytes())) for name in seen)
         assert weight <= CORE_BYTES_MAX, weight
+
+    def test_gates_and_estimates_in_an_edge_runtime(self, project: Path) -> None:
+        dist = project / "node_modules" / "@noburn" / "sdk" / "dist"
+        done = subprocess.run(
+            [str(node(20)), str(EDGE), str(dist), str(sdk())],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=SECONDS,
+        )
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout) == {
+            "runtime": "string",
+            "node": "none",
+            "require": "undefined",
+            # Without ranks: 14 bytes of text, and the frame.
+            "inputTokens": 21,
+            "byHand": 1,
+            "settled": ["settled", "settled"],
+            "refused": "exceeded",
+            "closed": True,
+        }
