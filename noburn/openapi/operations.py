@@ -9,7 +9,7 @@ from drf_spectacular.utils import OpenApiParameter
 from rest_framework.serializers import Serializer
 
 from noburn.kit import ids
-from noburn.kit.openapi import Schema, ref
+from noburn.kit.openapi import NOBODY, Schema, ref
 from noburn.kit.rest.serializers import Strict
 from noburn.openapi.topics import tag_of
 from tenants.domain.roles import OF_ONE_PROJECT, READABLE, WRITABLE, Topic
@@ -22,9 +22,19 @@ COMMON: Final = (
     "unauthorized",
     "forbidden-scope",
     "forbidden-role",
+    "too-many-requests",
     "internal-error",
     "storage-unavailable",
 )
+OPEN: Final = (
+    "invalid-request",
+    "body-too-large",
+    "unsupported-media",
+    "too-many-requests",
+    "internal-error",
+    "storage-unavailable",
+)
+"""Of operations that need no key."""
 UNSAFE: Final = ("tenant-suspended", "body-too-large", "unsupported-media")
 ANSWERS: Final = {"201": "It was made.", "204": "Done; there is nothing more to say."}
 OF_PARENTS: Final = {"Budgets": ids.BUDGET}
@@ -48,6 +58,11 @@ class ManagementSchema(AutoSchema):
         operation: Schema | None = super().get_operation(path, path_regex, path_prefix, method, registry)
         if operation is None:
             return None
+        if self._is_open:
+            operation["security"] = NOBODY
+            operation[PROBLEMS] = sorted({*OPEN, *operation.get(PROBLEMS, ())})
+            self._describe_answers(operation["responses"])
+            return operation
         operation["security"] = [{"apiKey": []}, {"session": []}]
         operation["description"] = f"{operation.get('description', '').strip()}\n\n{self._rights()}".strip()
         operation["parameters"] = [*operation.get("parameters", []), *self._headers()]
@@ -100,6 +115,11 @@ class ManagementSchema(AutoSchema):
                 }
             )
         return parameters
+
+    @property
+    def _is_open(self) -> bool:
+        """Whether anybody may ask: its view looks for no key and no session."""
+        return not self.view.authentication_classes
 
     @property
     def _is_one(self) -> bool:

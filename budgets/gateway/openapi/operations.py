@@ -17,7 +17,13 @@ TAGS: Final = {
     "Health": "Whether noburn lives and can decide.",
 }
 
-KEYED: Final = ("unauthorized", "internal-error", "storage-unavailable", "counters-unavailable")
+KEYED: Final = (
+    "unauthorized",
+    "too-many-requests",
+    "internal-error",
+    "storage-unavailable",
+    "counters-unavailable",
+)
 POSTED: Final = (
     *KEYED,
     "invalid-request",
