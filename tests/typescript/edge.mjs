@@ -14,13 +14,19 @@ function load(name) {
   const module = loaded.get(name) ?? { exports: {} };
   if (loaded.has(name)) return module.exports;
   loaded.set(name, module);
-  const wrapped = edge.evaluate(`(function (module, exports, require) {${readFileSync(join(dist, name), "utf8")}\n})`);
+  const wrapped = edge.evaluate(
+    `(function (module, exports, require) {${readFileSync(join(dist, name), "utf8")}\n})`,
+  );
   wrapped(module, module.exports, load);
   return module.exports;
 }
 
 async function told() {
-  edge.context.noburn = { core: load("./index.cjs"), testing: load("./testing.cjs"), bounds: load("./estimate.cjs") };
+  edge.context.noburn = {
+    core: load("./index.cjs"),
+    testing: load("./testing.cjs"),
+    bounds: load("./estimate.cjs"),
+  };
   return edge.evaluate(`(async () => {
     const { core, testing, bounds } = noburn;
     const plane = new testing.MemoryPlane();
