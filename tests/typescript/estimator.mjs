@@ -21,7 +21,7 @@ function ratesOf(wire) {
 }
 
 function answered({ body, options, ranks, allowed }) {
-  for (const encoding of ["o200k_base", "cl100k_base"]) useTokenizer(encoding, ranks ? kept[encoding] : null);
+  countBy(ranks);
   try {
     const rates = options.rates && ratesOf(options.rates);
     const found = estimate(body, { ...options, rates });
@@ -39,6 +39,15 @@ function answered({ body, options, ranks, allowed }) {
   }
 }
 
+function countBy(ranks) {
+  for (const encoding of ["o200k_base", "cl100k_base"]) useTokenizer(encoding, ranks ? kept[encoding] : null);
+}
+
+function counted({ text, models }) {
+  countBy(true);
+  return models.map((model) => countText(text, model));
+}
+
 function optionsOf(found) {
   try {
     return found.options();
@@ -53,6 +62,6 @@ function written(_, value) {
 
 for await (const line of createInterface({ input: process.stdin })) {
   const asked = JSON.parse(line);
-  const said = "text" in asked ? asked.models.map((model) => countText(asked.text, model)) : answered(asked);
+  const said = "text" in asked ? counted(asked) : answered(asked);
   process.stdout.write(`${JSON.stringify(said, written)}\n`);
 }
