@@ -16,10 +16,10 @@ from tests.runtime.conftest import wait_for_death
 # Says its process id, starts a child of its own that says its id too, and waits for a signal.
 PROGRAM = """
 import os, signal, subprocess, sys
-leaf = "import os, signal; print('leaf', os.getpid(), flush=True); signal.pause()"
+leaf = "import os, signal; os.write(1, b'leaf %d%c' % (os.getpid(), 10)); signal.pause()"
 child = subprocess.Popen([sys.executable, "-c", leaf])
 {ignore}
-print("trunk", os.getpid(), flush=True)
+os.write(1, b"trunk %d\\n" % os.getpid())
 signal.pause()
 child.terminate()
 """
