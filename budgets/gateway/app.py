@@ -149,7 +149,7 @@ class GatewayApp:
                 start_run=self._start_run,
                 close_run=self._close_run,
                 any_key=self._any_key,
-                live_key=self._fresh_key,
+                live_key=self._uncounted_key,
             )
         )
 
@@ -253,12 +253,13 @@ class GatewayApp:
         found = self._plane.snapshots.held(digests)
         if found is not None:
             return found
-        # Known keys pass whatever else comes from their address: only looking up is kept from those who guess.
-        self._turnstile.looks_up(request)
-        for digest in digests:
-            found = await self._plane.snapshots.by_key(digest)
-            if found is not None:
-                return found
+        # Known keys pass whatever else comes from their address: an old key in a loop, or guesses by the hundred.
+        if not self._plane.snapshots.missing(digests):
+            self._turnstile.looks_up(request)
+            for digest in digests:
+                found = await self._plane.snapshots.by_key(digest)
+                if found is not None:
+                    return found
         self._turnstile.guessed(request)
         raise ProblemError(problem("unauthorized", detail="No tenant knows this API key."))
 
@@ -271,6 +272,14 @@ class GatewayApp:
     async def _fresh_key(self, request: Request, *, scope: str) -> tuple[Snapshot, KeyRecord]:
         """As `_key`, for what no script looks at again: a revocation elsewhere holds for the very next request."""
         snapshot, record = await self._key(request, scope=scope)
+        return await self._renewed(snapshot, record, scope)
+
+    async def _uncounted_key(self, request: Request, *, scope: str) -> tuple[Snapshot, KeyRecord]:
+        """As `_fresh_key`, and counts for no rate: what asks in turn is counted there, and what was spent never is."""
+        snapshot, record = await self._any_key(request)
+        return await self._renewed(snapshot, self._live(record, scope), scope)
+
+    async def _renewed(self, snapshot: Snapshot, record: KeyRecord, scope: str) -> tuple[Snapshot, KeyRecord]:
         newest = await self._plane.snapshots.newest(snapshot.policy.tenant_id)
         if newest is None or newest is snapshot:
             return snapshot, record

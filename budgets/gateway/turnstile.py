@@ -9,10 +9,13 @@ from budgets.domain.policy import KeyRecord, Policy
 from budgets.gateway.config import GatewayConfig
 from budgets.gateway.request import Request
 from noburn.kit.addresses import caller
+from noburn.kit.problems import ProblemError
 from noburn.kit.rates import Buckets, Rate, refused
 
 BURST_SECONDS: Final = 2
 """For how many seconds' worth of calls may come at once."""
+SECOND_LOOKS: Final = Rate(100, 100)
+"""How many keys of addresses that guess are looked up all the same: somebody else may share the address."""
 
 
 class Turnstile:
@@ -24,6 +27,7 @@ class Turnstile:
         self._guesses = Rate(config.wrong_keys_per_minute / 60, config.wrong_keys_per_minute)
         self._proxies = config.trusted_proxies
         self._keys, self._tenants, self._callers = Buckets(), Buckets(), Buckets()
+        self._second_looks = Buckets()
 
     def passes(self, policy: Policy, key: KeyRecord) -> None:
         """Counts a call of a key. Raises ProblemError when the key or its tenant has called too often."""
@@ -35,13 +39,19 @@ class Turnstile:
             raise refused("This tenant", tenant, wait)
 
     def looks_up(self, request: Request) -> None:
-        """Raises ProblemError when whoever asks has come with too many keys that nobody knows."""
-        if wait := self._callers.wait(self._caller(request), self._guesses, time.monotonic()):
-            raise refused("Your address, with API keys that no tenant knows,", self._guesses, wait)
+        """Raises ProblemError when whoever asks has guessed too often, and so have others, for another look-up."""
+        now = time.monotonic()
+        wait = self._callers.wait(self._caller(request), self._guesses, now)
+        if wait and self._second_looks.take("", SECOND_LOOKS, now):
+            raise self._too_many(wait)
 
     def guessed(self, request: Request) -> None:
-        """Counts a key that nobody knows."""
-        self._callers.take(self._caller(request), self._guesses, time.monotonic())
+        """Counts a key that nobody knows. Raises ProblemError when the address has come with too many of them."""
+        if wait := self._callers.take(self._caller(request), self._guesses, time.monotonic()):
+            raise self._too_many(wait)
+
+    def _too_many(self, wait: float) -> ProblemError:
+        return refused("Your address, with API keys that no tenant knows,", self._guesses, wait)
 
     def _caller(self, request: Request) -> str:
         forwarded = request.headers.get(b"x-forwarded-for", b"").decode("latin-1")

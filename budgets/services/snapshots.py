@@ -95,6 +95,11 @@ class Snapshots:
                 return found
         return None
 
+    def missing(self, digests: Sequence[bytes]) -> bool:
+        """Whether a key was looked up a moment ago, under each of its digests, and no tenant knew it."""
+        now = asyncio.get_running_loop().time()
+        return all(self._unknown.get(digest, 0.0) > now for digest in digests)
+
     async def by_key(self, digest: bytes) -> tuple[Snapshot, KeyRecord] | None:
         """The policy and the record of a key, revoked and expired ones included; None if no tenant knows it.
 

@@ -63,10 +63,9 @@ class Buckets:
         return max(int(rate.burst - missing + 1e-6), 0)
 
     def _forget(self, now: float) -> None:
-        kept = {name: full_at for name, full_at in list(self._full_at.items()) if full_at > now}
-        while len(kept) > self._names_max // 2:
-            del kept[next(iter(kept))]
-        self._full_at = kept
+        kept = [(name, full_at) for name, full_at in list(self._full_at.items()) if full_at > now]
+        # Not one by one from the front: a dict looks for its first name past all that were there.
+        self._full_at = dict(kept[-(self._names_max // 2) :])
 
 
 def refused(whose: str, rate: Rate, wait: float) -> ProblemError:

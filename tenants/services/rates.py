@@ -52,16 +52,14 @@ def require_rate(access: Access) -> Mapping[str, str]:
     }
 
 
-def require_no_guessing(request: HttpRequest) -> None:
-    """Raises a too-many-requests problem when whoever asks has come with too many keys that nobody knows."""
-    rate = _guesses()
-    if wait := _callers.wait(caller_of(request), rate, time.monotonic()):
-        raise refused("Your address, with API keys that no tenant knows,", rate, wait)
-
-
 def count_guess(request: HttpRequest) -> None:
-    """Counts a key that nobody knows."""
-    _callers.take(caller_of(request), _guesses(), time.monotonic())
+    """Counts a key that nobody knows. Raises a too-many-requests problem when the address has come with too many.
+
+    Known keys pass whatever else comes from their address: whoever shares it with those who guess is not kept out.
+    """
+    rate = Rate(settings.NOBURN_WRONG_KEYS_PER_MINUTE / 60, settings.NOBURN_WRONG_KEYS_PER_MINUTE)
+    if wait := _callers.take(caller_of(request), rate, time.monotonic()):
+        raise refused("Your address, with API keys that no tenant knows,", rate, wait)
 
 
 def require_few_reports(request: HttpRequest) -> None:
@@ -111,10 +109,6 @@ def set_rates(*, tenant_id: UUID, rates: Mapping[str, int | None], actor: str, n
         )
         tell_policy_changed(tenant_id=tenant_id, now=now)
     return tenant
-
-
-def _guesses() -> Rate:
-    return Rate(settings.NOBURN_WRONG_KEYS_PER_MINUTE / 60, settings.NOBURN_WRONG_KEYS_PER_MINUTE)
 
 
 def _rate(per_second: int) -> Rate:

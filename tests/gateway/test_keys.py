@@ -12,6 +12,7 @@ import pytest
 from django.conf import settings
 
 from budgets.gateway.app import GatewayApp
+from noburn.kit.rates import Rate
 from tenants.domain import api_keys
 from tenants.models import ApiKey
 from tenants.services.keys import revoke_key
@@ -139,13 +140,18 @@ class TestPeppers:
         assert gateways.ask(dropped, "GET", "/v1/prices", secret=alice.secret).status == 401
 
 
+def unknown(letter: str) -> str:
+    """A key that is spelled like one, and that no tenant has."""
+    head = "nb_live_" + letter * 32
+    return head + api_keys._checksum(head)
+
+
 class TestGuessing:
     def test_is_slowed_down_by_address_and_keeps_nobody_else_out(
         self, alice: Account, gateways: Gateways
     ) -> None:
         app = gateways.another(wrong_keys_per_minute=3, trusted_proxies=1)
-        strange = "nb_live_" + "a" * 32
-        strange += api_keys._checksum(strange)
+        strange = unknown("a")
         here, there = {"x-forwarded-for": "1.1.1.1"}, {"x-forwarded-for": "1.1.1.1, 2.2.2.2"}
         known = {"headers": here, "secret": alice.secret}
         assert gateways.ask(app, "GET", "/v1/prices", **known).status == 200
@@ -158,8 +164,34 @@ class TestGuessing:
         # A key that is known passes, and so does another address.
         assert gateways.ask(app, "GET", "/v1/prices", **known).status == 200
         assert gateways.ask(app, "GET", "/v1/prices", secret=strange, headers=there).status == 401
+        # So does one of the same address that this process has not met.
+        charlie = alice.world.account("charlie")
+        answer = gateways.ask(app, "GET", "/v1/prices", secret=charlie.secret, headers=here)
+        assert answer.status == 200
         # What is no key at all is looked up nowhere, and counts for nothing.
         assert gateways.ask(app, "GET", "/v1/prices", secret="nb_live_x", headers=here).status == 401
+
+    def test_by_the_hundred_is_looked_up_no_more(self, alice: Account, gateways: Gateways) -> None:
+        app = gateways.another(wrong_keys_per_minute=1)
+        with patch("budgets.gateway.turnstile.SECOND_LOOKS", Rate(1 / 3600, 2)):
+            statuses = [
+                gateways.ask(app, "GET", "/v1/prices", secret=unknown(letter)).status for letter in "abcd"
+            ]
+            assert statuses == [401, 429, 429, 429]
+            # The two second looks are taken: now the address waits with every key that is not in memory.
+            assert gateways.ask(app, "GET", "/v1/prices", secret=alice.secret).status == 429
+
+    def test_with_one_key_again_and_again_takes_nobody_s_look(
+        self, alice: Account, gateways: Gateways
+    ) -> None:
+        app = gateways.another(wrong_keys_per_minute=1)
+        with (
+            patch("budgets.gateway.turnstile.SECOND_LOOKS", Rate(1 / 3600, 2)),
+            patch("budgets.services.snapshots.UNKNOWN_SECONDS", 3600.0),
+        ):
+            statuses = [gateways.ask(app, "GET", "/v1/prices", secret=unknown("e")).status for _ in range(10)]
+            assert statuses == [401] + [429] * 9
+            assert gateways.ask(app, "GET", "/v1/prices", secret=alice.secret).status == 200
 
 
 class TestRates:
@@ -168,7 +200,7 @@ class TestRates:
         app = gateways.another(key_calls_per_second=1)
         answers = [
             gateways.ask(app, "POST", "/v1/preflight", body=alice.call("$0.01"), secret=alice.secret)
-            for _ in range(4)
+            for _ in range(12)
         ]
         assert [answer.status for answer in answers[:2]] == [200, 200]
         refused = next(answer for answer in answers if answer.status == 429)

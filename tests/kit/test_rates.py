@@ -53,6 +53,17 @@ class TestBuckets:
             buckets.take(999, RATE, NOW)
         assert buckets.take(999, RATE, NOW) > 0
 
+    def test_forget_first_whose_bucket_is_full_again(self) -> None:
+        buckets = Buckets(names_max=4)
+        for _ in range(5):
+            buckets.take("busy", RATE, NOW)
+        for name in ("b", "c", "d"):
+            buckets.take(name, RATE, NOW)
+        buckets.take("e", RATE, NOW + 1)
+        # It began first and is not full yet: the others, which are, went before it.
+        assert len(buckets) == 2
+        assert buckets.left("busy", RATE, NOW + 1) == 2
+
 
 class TestRefused:
     def test_tells_when_to_come_again(self) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
+from tenants.services.rates import set_rates
 from tests.gateway.test_policies import policy
 from tests.original.wire import FIGURES, check, checking, open_checks, posting, tell
 from tests.support.asgi import Answer
@@ -289,3 +291,18 @@ class TestQuota:
         answer = alice.world.request("GET", path, secret=alice.secret)
         assert answer.status == 200, answer
         return answer["quota"]
+
+
+class TestRates:
+    def test_refuse_a_check_too_many_and_no_event(self, alice: Account) -> None:
+        alice.budget("all", "$5", scope="tenant")
+        set_rates(
+            tenant_id=alice.tenant_id, rates={"calls_per_second": 1}, actor="test", now=datetime.now(UTC)
+        )
+        answers = [check(alice, 0.01) for _ in range(12)]
+        # Never 429, after which the client lets calls through.
+        assert {answer.status for answer in answers} == {200}
+        assert {answer["reason"] for answer in answers} == {None, "too_many_requests"}
+        told = [tell(alice, 0.01, model=f"tool-{number}") for number in range(12)]
+        assert [(each.status, each["matched"]) for each in told] == [(202, False)] * 12
+        assert not alice.verify().differences

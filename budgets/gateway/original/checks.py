@@ -163,10 +163,10 @@ class Checks:
         """Decides about a call. What cannot be decided for what the request says is refused, and not an error.
 
         The client lets calls through after every error but 401 and 403, so what is no valid check would be a way
-        around every budget.
+        around every budget; so would be one that comes too often.
         """
-        snapshot, key = await self._native.live_key(request, scope="preflight")
         try:
+            snapshot, key = await self._native.live_key(request, scope="preflight")
             return await self._check(request, snapshot, key)
         except ProblemError as error:
             if error.problem.status in PASSED_ON or error.problem.status >= 500:
