@@ -17,8 +17,8 @@ from noburn.kit.problems import ProblemError, problem
 from noburn.kit.rest.handler import answer, request_id
 from noburn.kit.tenancy import act_for
 from tenants.models import KeyScope, Project
-from tenants.services.access import Access, UnknownKey, key_access
-from tenants.services.rates import count_guess, require_rate
+from tenants.services.access import Access
+from tenants.services.rates import known_key, require_rate
 
 BODY_BYTES_MAX = 65_536
 AHEAD = timedelta(days=1)
@@ -45,11 +45,7 @@ def _report(request: HttpRequest) -> str:
         detail = f"{request.path} takes POST, not {request.method}."
         raise ProblemError(problem("method-not-allowed", detail, allowed=["POST"]))
     now = utc_now()
-    try:
-        access = _access(request, now)
-    except UnknownKey:
-        count_guess(request)
-        raise
+    access = _access(request, now)
     act_for(access.tenant_id)
     require_rate(access)
     body = request.read(BODY_BYTES_MAX + 1)
@@ -79,7 +75,7 @@ def _access(request: HttpRequest, now: datetime) -> Access:
     scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not secret:
         raise ProblemError(problem("unauthorized", "Send the API key as `Authorization: Bearer nb_live_…`."))
-    access = key_access(text=secret, now=now)
+    access = known_key(request, text=secret, now=now)
     # Of what an application tells after its calls, as a settlement is.
     if not access.scopes & {KeyScope.SETTLE, KeyScope.MANAGE}:
         raise ProblemError(problem("forbidden-scope", "This API key lacks the scope 'settle'."))

@@ -40,11 +40,8 @@ class Buckets:
 
     def take(self, name: Hashable, rate: Rate, now: float) -> float:
         """Takes a token and returns 0.0; or takes none and returns after how many seconds there will be one."""
-        step = 1.0 / rate.per_second
-        full_at = max(self._full_at.get(name, 0.0), now) + step
-        wait = full_at - now - rate.burst * step
-        # A token's share of rounding, so that the last of a burst is not refused for a billionth of a second.
-        if wait > step * 1e-6:
+        wait, full_at = self._next(name, rate, now)
+        if wait:
             return wait
         if len(self._full_at) >= self._names_max and name not in self._full_at:
             self._forget(now)
@@ -53,9 +50,15 @@ class Buckets:
 
     def wait(self, name: Hashable, rate: Rate, now: float) -> float:
         """What `take` would return, without taking a token."""
+        return self._next(name, rate, now)[0]
+
+    def _next(self, name: Hashable, rate: Rate, now: float) -> tuple[float, float]:
+        """After how many seconds there is a token, and when the bucket would be full again without it."""
         step = 1.0 / rate.per_second
-        wait = max(self._full_at.get(name, 0.0), now) + step - now - rate.burst * step
-        return wait if wait > step * 1e-6 else 0.0
+        full_at = max(self._full_at.get(name, 0.0), now) + step
+        wait = full_at - now - rate.burst * step
+        # A token's share of rounding, so that the last of a burst is not refused for a billionth of a second.
+        return wait if wait > step * 1e-6 else 0.0, full_at
 
     def left(self, name: Hashable, rate: Rate, now: float) -> int:
         """How many tokens are left."""

@@ -10,8 +10,8 @@ from rest_framework.request import Request
 from noburn.kit.clock import utc_now
 from noburn.kit.problems import ProblemError, problem
 from tenants.models import User
-from tenants.services.access import Access, UnknownKey, key_access, member_access
-from tenants.services.rates import count_guess
+from tenants.services.access import Access, member_access
+from tenants.services.rates import known_key
 
 CHALLENGE = 'Bearer realm="noburn"'
 
@@ -29,11 +29,7 @@ class ApiKeyAuthentication(BaseAuthentication):
             raise ProblemError(
                 problem("unauthorized", "Send the API key as `Authorization: Bearer nb_live_…`.")
             )
-        try:
-            return None, key_access(text=secret.strip(), now=utc_now())
-        except UnknownKey:
-            count_guess(request._request)
-            raise
+        return None, known_key(request._request, text=secret.strip(), now=utc_now())
 
     def authenticate_header(self, request: Request) -> str:
         """Has a missing key answered by 401, not 403."""

@@ -19,7 +19,7 @@ from noburn.kit.rates import Buckets, Rate, refused
 from tenants.models import Tenant
 from tenants.models.tenancy import RATE_RANGE
 from tenants.services import audit
-from tenants.services.access import Access
+from tenants.services.access import Access, UnknownKey, key_access
 from tenants.services.signals import tell_policy_changed
 from tenants.services.tenants import lock_tenant
 
@@ -52,11 +52,20 @@ def require_rate(access: Access) -> Mapping[str, str]:
     }
 
 
-def count_guess(request: HttpRequest) -> None:
-    """Counts a key that nobody knows. Raises a too-many-requests problem when the address has come with too many.
+def known_key(request: HttpRequest, *, text: str, now: datetime) -> Access:
+    """Returns what the API key of a request may do, as `key_access`; one that nobody knows is counted.
 
-    Known keys pass whatever else comes from their address: whoever shares it with those who guess is not kept out.
+    Raises ProblemError: too-many-requests when the address has come with too many of them. Known keys pass whatever
+    else comes from their address: whoever shares it with those who guess is not kept out.
     """
+    try:
+        return key_access(text=text, now=now)
+    except UnknownKey:
+        _count_guess(request)
+        raise
+
+
+def _count_guess(request: HttpRequest) -> None:
     rate = Rate(settings.NOBURN_WRONG_KEYS_PER_MINUTE / 60, settings.NOBURN_WRONG_KEYS_PER_MINUTE)
     if wait := _callers.take(caller_of(request), rate, time.monotonic()):
         raise refused("Your address, with API keys that no tenant knows,", rate, wait)
