@@ -116,7 +116,7 @@ class GatewayApp:
         self._plane = DataPlane(
             database_url=config.database_url,
             redis_url=config.redis_url,
-            pepper=config.id_key or config.pepper,
+            pepper=config.derives_ids,
             signing_keys=config.signing_keys,
             signing_kid=config.signing_kid,
         )
@@ -517,9 +517,7 @@ class GatewayApp:
     async def _start_run(self, request: Request) -> Answer:
         snapshot, key = await self._fresh_key(request, scope="preflight")
         return _json(
-            await start_run(
-                request, self._plane.runs, snapshot, key, pepper=self._config.id_key or self._config.pepper
-            )
+            await start_run(request, self._plane.runs, snapshot, key, pepper=self._config.derives_ids)
         )
 
     async def _close_run(self, run: str, state: str, request: Request) -> Answer:

@@ -27,3 +27,8 @@ class GatewayConfig:
     """How many keys that nobody knows may come from one address."""
     trusted_proxies: int = 0
     """How many proxies in front add to X-Forwarded-For."""
+
+    @property
+    def derives_ids(self) -> bytes:
+        """What ids of holds and runs are derived with."""
+        return self.id_key or self.pepper

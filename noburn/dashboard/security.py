@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+
+from noburn.runtime.requests import admin_path
 
 HEADER: Final = "Content-Security-Policy"
 # Forms may end elsewhere: at Stripe, or at whoever signs a person in.
@@ -39,11 +40,6 @@ PERMISSIONS: Final = ", ".join(
         "usb",
     )
 )
-
-
-def admin_path() -> str:
-    """Where the operators' admin is, as addresses spell it: `/admin/`."""
-    return f"/{settings.NOBURN_ADMIN_PATH}/"
 
 
 class ContentSecurityPolicy:

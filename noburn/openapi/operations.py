@@ -17,25 +17,9 @@ from tenants.domain.roles import OF_ONE_PROJECT, READABLE, WRITABLE, Topic
 PROBLEMS: Final = "x-problems"
 """Where an operation says which problems it may answer beside the common ones: `extensions={PROBLEMS: [...]}`."""
 
-COMMON: Final = (
-    "invalid-request",
-    "unauthorized",
-    "forbidden-scope",
-    "forbidden-role",
-    "too-many-requests",
-    "internal-error",
-    "storage-unavailable",
-)
-OPEN: Final = (
-    "invalid-request",
-    "body-too-large",
-    "unsupported-media",
-    "too-many-requests",
-    "internal-error",
-    "storage-unavailable",
-)
-"""Of operations that need no key."""
-UNSAFE: Final = ("tenant-suspended", "body-too-large", "unsupported-media")
+COMMON: Final = ("invalid-request", "too-many-requests", "internal-error", "storage-unavailable")
+KEYED: Final = ("unauthorized", "forbidden-scope", "forbidden-role")
+BODIED: Final = ("body-too-large", "unsupported-media")
 ANSWERS: Final = {"201": "It was made.", "204": "Done; there is nothing more to say."}
 OF_PARENTS: Final = {"Budgets": ids.BUDGET}
 OF_CHILDREN: Final = {
@@ -60,12 +44,12 @@ class ManagementSchema(AutoSchema):
             return None
         if self._is_open:
             operation["security"] = NOBODY
-            operation[PROBLEMS] = sorted({*OPEN, *operation.get(PROBLEMS, ())})
-            self._describe_answers(operation["responses"])
-            return operation
-        operation["security"] = [{"apiKey": []}, {"session": []}]
-        operation["description"] = f"{operation.get('description', '').strip()}\n\n{self._rights()}".strip()
-        operation["parameters"] = [*operation.get("parameters", []), *self._headers()]
+        else:
+            operation["security"] = [{"apiKey": []}, {"session": []}]
+            operation["description"] = (
+                f"{operation.get('description', '').strip()}\n\n{self._rights()}".strip()
+            )
+            operation["parameters"] = [*operation.get("parameters", []), *self._headers()]
         operation[PROBLEMS] = sorted({*self._problems(), *operation.get(PROBLEMS, ())})
         self._describe_answers(operation["responses"])
         return operation
@@ -149,12 +133,16 @@ class ManagementSchema(AutoSchema):
         )
 
     def _problems(self) -> list[str]:
-        slugs = list(COMMON)
-        if self.method not in SAFE_METHODS:
-            slugs += UNSAFE
+        safe = self.method in SAFE_METHODS
+        slugs = [*COMMON, *(() if safe else BODIED)]
+        if self._is_open:
+            return slugs
+        slugs += KEYED
+        if not safe:
+            slugs.append("tenant-suspended")
         if self.method == "POST":
             slugs += ["idempotency-key-missing", "idempotency-conflict"]
-        elif self.method not in SAFE_METHODS and self._is_one:
+        elif not safe and self._is_one:
             slugs.append("precondition-failed")
         if "{" in self.path:
             slugs.append("not-found")

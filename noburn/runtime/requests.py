@@ -13,8 +13,14 @@ from django.http.response import HttpResponseBase
 
 from noburn.kit.tenancy import across_tenants, for_nobody
 
+
+def admin_path() -> str:
+    """Where the operators' admin is, as addresses spell it: `/admin/`."""
+    return f"/{settings.NOBURN_ADMIN_PATH}/"
+
+
 SPANNING: Final = (
-    f"/{settings.NOBURN_ADMIN_PATH}/",  # Operators' pages, of all tenants.
+    admin_path(),  # Operators' pages, of all tenants.
     "/metrics",  # Counts over all tenants.
     "/account/",  # Signing in and up: before it is known who somebody is, and where they work.
     "/enter",  # A person's places.

@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 
-from noburn.dashboard.security import admin_path
+from noburn.runtime.requests import admin_path
 from tenants.models import User
 from tenants.services.second_factor import has_second_factor
 
