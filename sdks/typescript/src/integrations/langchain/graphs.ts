@@ -4,6 +4,7 @@ import { current, over, within } from "../../attribution.js";
 import { defaultGate } from "../../default.js";
 import type { Gate } from "../../gate/gate.js";
 import { currentRun, type NewRun, Running, started, startRequest } from "../../runs.js";
+import { stepsInside } from "./steps.js";
 
 type Method = (...given: unknown[]) => unknown;
 
@@ -42,29 +43,13 @@ async function* streamed(gate: Gate, caps: NewRun, call: () => unknown): AsyncGe
   const run = new Running(state, (request) => client.ask(request));
   const { customer, user, project } = caps;
   const said = over({ run: run.id, customer, user, project }, current());
-  // Around each step: the consumer between two of them is not inside.
-  const inside = <T>(fn: () => T): T => within({ said, run: run.id }, fn);
   let failed: unknown;
-  let steps: AsyncIterator<unknown> | undefined;
-  let done = false;
   try {
-    const source = (await inside(call)) as AsyncIterable<unknown>;
-    steps = inside(() => source[Symbol.asyncIterator]());
-    while (true) {
-      const own = steps;
-      const step = await inside(() => own.next());
-      if (step.done) {
-        done = true;
-        return;
-      }
-      yield step.value;
-    }
+    yield* stepsInside((fn) => within({ said, run: run.id }, fn), call);
   } catch (error) {
-    done = true;
     failed = error ?? "nothing";
     throw error;
   } finally {
-    if (!done) await steps?.return?.();
     await run.ended(failed);
   }
 }

@@ -9,6 +9,7 @@ import { errorBehind } from "../../gate/refusals.js";
 import { AnthropicSite } from "../anthropic/site.js";
 import { OpenAISite } from "../openai/site.js";
 import { saidBy } from "./said.js";
+import { stepsInside } from "./steps.js";
 
 /** Whom a model's calls are for, where nothing more specific says so; and another gate than the process's. */
 export type WrapOptions = Attribution & { readonly gate?: Gate | undefined };
@@ -140,23 +141,10 @@ async function told(said: Attribution, given: unknown[], call: () => unknown): P
 }
 
 async function* toldSteps(said: Attribution, given: unknown[], call: () => unknown): AsyncGenerator<unknown> {
-  // Around each step: the consumer between two of them is not inside.
-  const steps = within(said, given, () => (call() as AsyncIterable<unknown>)[Symbol.asyncIterator]());
-  let done = false;
   try {
-    while (true) {
-      const step = await within(said, given, () => steps.next());
-      if (step.done) {
-        done = true;
-        return;
-      }
-      yield step.value;
-    }
+    yield* stepsInside((fn) => within(said, given, fn), call);
   } catch (error) {
-    done = true;
     throw plain(error);
-  } finally {
-    if (!done) await steps.return?.();
   }
 }
 
