@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -55,6 +56,34 @@ class TestCounting:
 
     def test_takes_long_texts(self) -> None:
         assert estimate.count_text("hello " * 300_000, "gpt-4o") >= 300_000
+
+    def test_takes_a_schema_whose_kinds_are_lists_however_deep(self) -> None:
+        schema: dict[str, Any] = {"type": "string"}
+        # Shown again for every kind, forty levels would take for ever.
+        for _ in range(40):
+            schema = {"type": ["object", "null"], "properties": {"inner": schema}}
+        tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+        body = {"model": "gpt-4o-mini", "messages": HELLO, "tools": [tool]}
+        found = estimate.estimate(body, api="openai.chat")
+        assert 40 < found.input_tokens < 20_000
+
+    @pytest.mark.parametrize("head", [b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00", b"GIF89a\x01"])
+    def test_bounds_an_image_that_is_cut_off_as_one_of_unknown_size(self, head: bytes) -> None:
+        cut = f"data:image/png;base64,{b64encode(head).decode()}"
+        far = "https://example.com/a.png"
+        cut_off, unknown = (
+            estimate.estimate(
+                {
+                    "model": "gpt-4o-mini",
+                    "messages": [
+                        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}
+                    ],
+                },
+                api="openai.chat",
+            ).input_tokens
+            for url in (cut, far)
+        )
+        assert cut_off == unknown
 
     def test_bounds_parts_and_tool_calls(self) -> None:
         image = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
