@@ -190,11 +190,22 @@ def pictures(page: Page, name: str, *, of: Locator | None = None) -> None:
     take_look(page, LOOKS[0])
 
 
-_MAKE_PERSON = """
+SIGN_IN = """
 import json
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.sessions.backends.db import SessionStore
+session = SessionStore()
+session[SESSION_KEY] = str(user.pk)
+session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
+session[HASH_SESSION_KEY] = user.get_session_auth_hash()
+session.create()
+print(json.dumps({{"session": session.session_key}}))
+"""
+"""What a program in noburn's shell ends with, to sign its `user` in; for `str.format`."""
+
+_MAKE_PERSON = (
+    """
 from noburn.kit.clock import utc_now
 from tenants.models import Member, Tenant, User
 from tenants.services.tenants import create_tenant
@@ -209,10 +220,6 @@ user = User.objects.filter(email={email!r}).first() or User.objects.create_user(
 user.set_password({password!r})
 user.save()
 Member.objects.get_or_create(tenant=tenant, user=user, defaults={{"role": {role!r}}})
-session = SessionStore()
-session[SESSION_KEY] = str(user.pk)
-session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
-session[HASH_SESSION_KEY] = user.get_session_auth_hash()
-session.create()
-print(json.dumps({{"session": session.session_key}}))
 """
+    + SIGN_IN
+)

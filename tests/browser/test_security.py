@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, Response
 
-from tests.browser.browsing import Browsing, Person, unsound
+from tests.browser.browsing import SIGN_IN, Browsing, Person, unsound
 
 ADMIN = (
     "",
@@ -126,22 +126,15 @@ _BREAK = """() => {
     style.textContent = "body { color: red }";
     document.head.append(style);
 }"""
-_MAKE_OPERATOR = """
-import json
+_MAKE_OPERATOR = (
+    """
 from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
-from django.conf import settings
-from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
-from django.contrib.sessions.backends.db import SessionStore
 from tenants.models import User
 user = User.objects.create_superuser("operator-of-{email}", "correct horse battery")
 TOTP.activate(user, generate_totp_secret())
-session = SessionStore()
-session[SESSION_KEY] = str(user.pk)
-session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
-session[HASH_SESSION_KEY] = user.get_session_auth_hash()
-session.create()
-print(json.dumps({{"session": session.session_key}}))
 """
+    + SIGN_IN
+)
 _REQUIRE = """
 from tenants.models import Tenant
 Tenant.objects.filter(slug={slug!r}).update(second_factor_required=True)

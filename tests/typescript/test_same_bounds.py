@@ -21,7 +21,8 @@ from noburn_sdk.estimate.shape import shape_of
 
 from tests.estimates.texts import anything
 from tests.support.node import built, node
-from tests.typescript.bodies import MODELS, altered, as_read, cases, vectors
+from tests.typescript.altered import altered, vectors
+from tests.typescript.bodies import MODELS, as_read, cases
 
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 
