@@ -12,10 +12,9 @@ import argparse
 import os
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -26,6 +25,7 @@ from uuid import UUID
 import psycopg
 
 from benchmarks.dashboard_data import Filled
+from benchmarks.home import migrated, new_home, use_home
 from noburn.kit.tenancy import span_in_this_process
 
 USAGE_ROWS = 5_000_000
@@ -224,13 +224,8 @@ def measure(*, usage: int, customers: int, only: str) -> dict[str, Taken]:
     django.setup()
     span_in_this_process()
     from django.core.management import call_command
-    from django.db import connections
 
-    from noburn.runtime.usage import leave_servers, use_servers
-
-    use_servers()
-    try:
-        call_command("migrate", verbosity=0, interactive=False)
+    with migrated():
         call_command("collectstatic", verbosity=0, interactive=False)
         now = datetime.now(UTC)
         tenant_id = prepare(usage=usage, customers=customers, now=now)
@@ -238,19 +233,6 @@ def measure(*, usage: int, customers: int, only: str) -> dict[str, Taken]:
         return dict(
             by_turns({name: call for name, call in calls.items() if only in name or name == "one row"})
         )
-    finally:
-        connections.close_all()
-        leave_servers(wait=True)
-
-
-@contextmanager
-def home_of(asked: str) -> Iterator[str]:
-    """The directory of the servers: the one that is asked for, which stays, or one that goes."""
-    if asked:
-        yield asked
-        return
-    with tempfile.TemporaryDirectory(prefix="nbb-", dir="/tmp") as made:
-        yield made
 
 
 def main() -> int:
@@ -261,10 +243,9 @@ def main() -> int:
     parser.add_argument("--home", default="", help="keep the database here, and use the one that is here")
     parser.add_argument("--only", default="", help="measure what has this in its name")
     asked = parser.parse_args()
-    with home_of(asked.home) as home:
-        os.environ.update(
-            {"NOBURN_HOME": home, "DJANGO_SETTINGS_MODULE": "noburn.settings", "NOBURN_DURABLE": "0"}
-        )
+    # The one that is asked for stays.
+    with nullcontext(asked.home) if asked.home else new_home() as home:
+        use_home(home, NOBURN_DURABLE="0")
         measured = measure(usage=asked.rows, customers=asked.customers, only=asked.only)
     print(f"load average {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores\n")
     print("| page or figure | ms, median | least | CPU of Django | of PostgreSQL |\n|---|---|---|---|---|")

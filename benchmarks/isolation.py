@@ -11,7 +11,6 @@ import argparse
 import os
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from uuid import uuid4
 
 import psycopg
 
+from benchmarks.home import migrated, new_home, use_home
 from noburn.kit.tenancy import span_in_this_process
 
 CUSTOMERS = 100_000
@@ -62,20 +62,16 @@ def measure(customers: int, rounds: int) -> dict[str, dict[str, list[float]]]:
     django.setup()
     span_in_this_process()
     from django.conf import settings
-    from django.core.management import call_command
-    from django.db import connection, connections
+    from django.db import connection
 
     settings.ALLOWED_HOSTS.append("testserver")
     from budgets.stores.postgres import metering
-    from noburn.runtime.usage import leave_servers, use_servers
     from tenants.services.keys import issue_key
     from tenants.services.tenants import create_tenant
     from tests.budgets.metering.ledger import RandomLedger, resolve
     from tests.support.api import Api
 
-    use_servers()
-    try:
-        call_command("migrate", verbosity=0, interactive=False)
+    with migrated():
         now = datetime.now(UTC)
         tenants = [
             create_tenant(slug=slug, name=slug, email=f"{slug}@example.com", actor="bench", now=now).tenant.pk
@@ -130,9 +126,6 @@ def measure(customers: int, rounds: int) -> dict[str, dict[str, list[float]]]:
                         if turn:
                             found.setdefault(name, {}).setdefault(on, []).append(took)
         return found
-    finally:
-        connections.close_all()
-        leave_servers(wait=True)
 
 
 def main() -> int:
@@ -141,8 +134,8 @@ def main() -> int:
     parser.add_argument("--customers", type=int, default=CUSTOMERS)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="nbi-", dir="/tmp") as home:
-        os.environ.update({"NOBURN_HOME": home, "DJANGO_SETTINGS_MODULE": "noburn.settings"})
+    with new_home() as home:
+        use_home(home)
         found = measure(asked.customers, asked.rounds)
     print("| what | with policies | without | ratio |\n|---|---|---|---|")
     for name, sides in found.items():

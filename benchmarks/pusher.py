@@ -9,10 +9,8 @@ second in test mode, 200 live) is lifted for this.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import sys
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -21,6 +19,7 @@ from uuid import uuid4
 
 import psycopg
 
+from benchmarks.home import migrated, new_home, use_home
 from noburn.kit.tenancy import span_in_this_process
 
 if TYPE_CHECKING:
@@ -116,20 +115,15 @@ def measure(customers: int, count: int) -> dict[str, list[float]]:
     django.setup()
     span_in_this_process()
     from django.conf import settings
-    from django.core.management import call_command
-    from django.db import connections
 
     from billing.stripe.client import close_connections
     from noburn.kit.clock import utc_now
-    from noburn.runtime.usage import leave_servers, use_servers
     from tenants.services.tenants import create_tenant
     from tests.billing.book import Book
     from tests.billing.push.till import START, Till
     from tests.doubles.stripe import StripeDouble
 
-    use_servers()
-    try:
-        call_command("migrate", verbosity=0, interactive=False)
+    with migrated():
         made: Any = create_tenant(
             slug="bench", name="Bench", email="b@example.com", actor="bench", now=utc_now()
         )
@@ -144,9 +138,6 @@ def measure(customers: int, count: int) -> dict[str, list[float]]:
             found = rounds(till, customers, count)
             close_connections()
         return found
-    finally:
-        connections.close_all()
-        leave_servers(wait=True)
 
 
 def main() -> int:
@@ -155,8 +146,8 @@ def main() -> int:
     parser.add_argument("--customers", type=int, default=CUSTOMERS)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="nbb-", dir="/tmp") as home:
-        os.environ.update({"NOBURN_HOME": home, "DJANGO_SETTINGS_MODULE": "noburn.settings"})
+    with new_home() as home:
+        use_home(home)
         found = measure(asked.customers, asked.rounds)
     ratio = statistics.median(p / b for p, b in zip(found["pushed"], found["bare"], strict=True))
     told = {kind: statistics.median(rates) for kind, rates in found.items()}
